@@ -1,0 +1,222 @@
+"""The environment, typed: every setting of the service is read here, once, and nowhere else."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from datetime import timedelta
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import dj_database_url
+from dotenv import dotenv_values
+
+BASE_DIR = Path(__file__).resolve().parent
+DEVELOPMENT_SECRET_KEY = "development-only-this-key-is-public-and-protects-nothing"  # noqa: S105
+SECRET_KEY_MIN_LENGTH = 50
+HOST_NAME = r"([a-z0-9-]+(\.[a-z0-9-]+)*|\[[0-9a-f:.]+\])"
+# gunicorn stops on a worker that exits with this code, and starts one with any other again for ever.
+EXIT_CODE = 3
+
+
+class ConfigError(ValueError):
+    """A setting that the service cannot start with; the text names it and what it takes."""
+
+
+def _boolean(text: str) -> bool:
+    return {"true": True, "1": True, "false": False, "0": False}[text]
+
+
+def _switch(text: str) -> bool:
+    return {"on": True, "off": False}[text]
+
+
+def _whole_number(low: int, high: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not (text.isascii() and text.isdigit() and low <= int(text) <= high):
+            raise ValueError
+        return int(text)
+
+    return parse
+
+
+def _text(text: str) -> str:
+    return text
+
+
+def _list(text: str) -> list[str]:
+    return [item.strip() for item in text.split(",") if item.strip()]
+
+
+def _log_level(text: str) -> str:
+    if text not in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"):
+        raise ValueError
+    return text
+
+
+def _host(text: str) -> str:
+    if text != "localhost":
+        ipaddress.IPv4Address(text)
+    return text
+
+
+def _hosts(text: str) -> list[str]:
+    hosts = _list(text.lower())
+    if not hosts or not all(re.fullmatch(rf"\*|\.?{HOST_NAME}", host) for host in hosts):
+        raise ValueError
+    return hosts
+
+
+def _origins(text: str) -> list[str]:
+    origins = _list(text)
+    for origin in origins:
+        if not re.fullmatch(rf"https?://{HOST_NAME}(:\d+)?", origin):
+            raise ValueError
+        scheme, port = urlsplit(origin).scheme, urlsplit(origin).port
+        if port in (0, {"http": 80, "https": 443}[scheme]):  # browsers leave the usual port out
+            raise ValueError
+    return origins
+
+
+def _redis_url(text: str) -> str:
+    if text:
+        parts = urlsplit(text)
+        number = parts.path.removeprefix("/") or "0"
+        if not re.fullmatch(r"rediss?", parts.scheme) or not parts.hostname or parts.port == 0:
+            raise ValueError
+        if not number.isdecimal() or not find_spec("redis"):
+            raise ValueError
+    return text
+
+
+def _database(text: str) -> dict[str, Any]:
+    """Return Django's settings of the database at a URL: SQLite (relative to this folder) or PostgreSQL."""
+    database: dict[str, Any] = dict(dj_database_url.parse(text))
+    if database["ENGINE"] == "django.db.backends.sqlite3":
+        if not database["NAME"] or database["NAME"] == ":memory:" or "?" in text:
+            raise ValueError
+        database["NAME"] = str(BASE_DIR / database["NAME"])
+        database["OPTIONS"] = {
+            # A transaction that reads and then writes fails at once with "database is locked" when
+            # another one wrote in between; one that takes the lock first waits for its turn.
+            "transaction_mode": "IMMEDIATE",
+            "timeout": 10,
+            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+        }
+    elif not (database["ENGINE"].endswith("postgresql") and database["NAME"] and find_spec("psycopg")):
+        raise ValueError
+    else:
+        import_module("psycopg.conninfo").conninfo_to_dict(text)  # raises what it cannot connect with
+        database["OPTIONS"] = {"connect_timeout": 5} | database.get("OPTIONS", {})
+    # Connections last; one that went bad is replaced at the next request.
+    return database | {"CONN_MAX_AGE": None, "CONN_HEALTH_CHECKS": True}
+
+
+def _setting(default: str, takes: str, parse: Callable[[str], Any], *, secret: bool = False) -> Any:
+    return field(metadata={"default": default, "takes": takes, "parse": parse}, repr=not secret)
+
+
+@dataclass
+class Settings:
+    """The settings, one attribute each, named like their environment variables in lower case."""
+
+    utilmeta_production: bool = _setting("false", "true, false, 1 or 0", _boolean)
+    secret_key: str = _setting("", f"{SECRET_KEY_MIN_LENGTH} characters or more", _text, secret=True)
+    secret_key_fallbacks: list[str] = _setting(
+        "", "former secret keys, separated by commas", _list, secret=True
+    )
+    database_url: dict[str, Any] = _setting(
+        "sqlite:///db.sqlite3",
+        "sqlite:///FILE, or postgresql://USER:PASSWORD@HOST:PORT/NAME with the extra `postgres` installed",
+        _database,
+        secret=True,
+    )
+    redis_url: str = _setting(
+        "",
+        "redis://HOST:PORT/NUMBER or rediss://…, with the extra `redis` installed",
+        _redis_url,
+        secret=True,
+    )
+    allowed_hosts: list[str] = _setting(
+        "localhost,127.0.0.1,[::1]", "host names, separated by commas", _hosts
+    )
+    trusted_origins: list[str] = _setting(
+        "", "origins like https://app.example.com, separated by commas", _origins
+    )
+    trusted_proxies: int = _setting(
+        "0", "how many proxies stand before the service, 0 to 10", _whole_number(0, 10)
+    )
+    host: str = _setting("127.0.0.1", "an IPv4 address or localhost", _host)
+    port: int = _setting("8000", "a port, 1 to 65535", _whole_number(1, 65535))
+    password_min_length: int = _setting("15", "a number of characters, 8 to 64", _whole_number(8, 64))
+    reauthentication_minutes: int = _setting("20", "minutes, 0 to 10080", _whole_number(0, 10080))
+    throttle: bool = _setting("on", "on or off", _switch)
+    log_level: str = _setting("INFO", "DEBUG, INFO, WARNING, ERROR or CRITICAL", _log_level)
+
+    @property
+    def database(self) -> dict[str, Any]:
+        """The database as `utilmeta.core.orm.Database` takes it."""
+        names = ("name", "engine", "user", "password", "host", "port")
+        return {name: self.database_url.get(name.upper()) or "" for name in names}
+
+    @property
+    def reauthentication_age(self) -> timedelta:
+        """How long after its login a session may set a new password without the current one."""
+        return timedelta(minutes=self.reauthentication_minutes)
+
+    @property
+    def production(self) -> bool:
+        """Whether the service runs for real users."""
+        return self.utilmeta_production
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str | None]) -> Settings:
+        """Return the settings that an environment describes.
+
+        Raises ConfigError for a value that its setting does not take. The value itself is never in
+        the text: it may be a secret.
+        """
+        values: dict[str, Any] = {}
+        for setting in fields(cls):
+            name, text = setting.name.upper(), environ.get(setting.name.upper())
+            try:
+                values[setting.name] = setting.metadata["parse"](
+                    setting.metadata["default"] if text is None else text.strip()
+                )
+            except Exception:  # noqa: BLE001  (the answer is the same)
+                raise ConfigError(f"{name} takes {setting.metadata['takes']}.") from None
+        settings = cls(**values)
+        if settings.production:
+            if (
+                len(settings.secret_key) < SECRET_KEY_MIN_LENGTH
+                or settings.secret_key == DEVELOPMENT_SECRET_KEY
+            ):
+                raise ConfigError(
+                    f"SECRET_KEY takes {SECRET_KEY_MIN_LENGTH} characters or more, your own, in production."
+                )
+        else:
+            settings.secret_key = settings.secret_key or DEVELOPMENT_SECRET_KEY
+        return settings
+
+
+def load_or_exit() -> Settings:
+    """Return the settings of this process: its environment, then `.env` beside this file.
+
+    Exits with one line on standard error, and EXIT_CODE, when one of them is wrong.
+    """
+    try:
+        return Settings.load({**dotenv_values(BASE_DIR / ".env", interpolate=False), **os.environ})
+    except (ConfigError, UnicodeDecodeError) as error:
+        line = str(error) if isinstance(error, ConfigError) else ".env is not a text in UTF-8."
+        print(f"demo-user cannot start: {line}", file=sys.stderr)
+        sys.exit(EXIT_CODE)
+
+
+settings = load_or_exit()

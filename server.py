@@ -1,0 +1,66 @@
+"""The service: declared, configured and mounted. `meta run` or `python server.py` serves it here."""
+
+import logging.config
+import sys
+
+import django
+from utilmeta import UtilMeta
+from utilmeta.conf import Preference, Time
+from utilmeta.core import api
+from utilmeta.core.orm import Database, DatabaseConnections
+from utilmeta.core.server.backends.django import DjangoSettings
+
+from config import settings
+from web import logs
+from web.commands import ServiceCommand
+from web.settings import MIDDLEWARE, SETTINGS
+
+# `python server.py` runs this file as __main__, and Django imports it as `server`: let that be the same.
+sys.modules.setdefault("server", sys.modules[__name__])
+logging.config.dictConfig(logs.CONFIG)
+
+service = UtilMeta(
+    __name__,
+    name="demo-user",
+    title="demo-user",
+    description="Accounts: sign up, log in, log out, see and change who you are.",
+    version=(1, 0, 0),
+    backend=django,
+    production=settings.production,
+    host=settings.host,
+    port=settings.port,
+)
+# UtilMeta installs packages that it misses while it runs, unless told not to.
+service.use(Preference(dependencies_auto_install_disabled=True))
+service.use(Time(datetime_format="%Y-%m-%dT%H:%M:%S.%fZ", time_zone="UTC", use_tz=True))
+service.use(
+    DjangoSettings(secret_key=settings.secret_key, apps=["user"], middleware=MIDDLEWARE, extra=SETTINGS)
+)
+service.use(DatabaseConnections({"default": Database(**settings.database)}))
+service.register_command(ServiceCommand)
+service.setup()
+
+from user.api import UserAPI  # noqa: E402  (Django's models can be imported only after the setup)
+from web.http import HttpRequest  # noqa: E402
+from web.problems import QuietResponse, answer_with_problem  # noqa: E402
+from web.startup import check_production, prepare_development  # noqa: E402
+
+
+class RootAPI(api.API):
+    """Everything under /api."""
+
+    user: UserAPI
+
+    response = QuietResponse
+    handle_error = answer_with_problem
+
+
+service.mount(RootAPI, route="/api")
+app = service.application()
+app.request_class = HttpRequest
+
+if __name__ == "__main__":
+    prepare_development()
+    service.run()
+else:
+    check_production()

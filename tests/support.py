@@ -1,0 +1,162 @@
+"""What the tests say often."""
+
+import io
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from config import BASE_DIR, settings
+from server import app
+from user.auth import session_config
+
+# A Secure cookie comes back over HTTPS only.
+BASE_URL = "https://127.0.0.1" if settings.production else "http://127.0.0.1"
+COOKIE = session_config.cookie_name
+PASSWORD = "correct horse battery"
+OTHER_PASSWORD = "staple correct horse"
+MIN_LENGTH = settings.password_min_length if settings.production else 6
+
+
+def assert_problem(response: httpx.Response, status: int, code: str, *fields: str) -> dict[str, Any]:
+    """Check the whole form of an error answer, and the fields it names; return its body."""
+    assert response.status_code == status, response.text
+    assert response.headers["Content-Type"] == "application/problem+json"
+    body: dict[str, Any] = response.json()
+    expected = {"type", "title", "status", "code", "detail", "request_id"} | ({"errors"} if fields else set())
+    assert set(body) == expected
+    assert body["type"] == "about:blank"
+    assert body["status"] == status
+    assert body["code"] == code
+    assert body["request_id"] == response.headers["X-Request-ID"]
+    assert sorted(error["field"] for error in body.get("errors", [])) == sorted(fields)
+    assert all(set(error) == {"field", "message"} for error in body.get("errors", []))
+    return body
+
+
+def credentials(username: str = "bob", password: str = PASSWORD) -> dict[str, str]:
+    """Return the body of a signup or login."""
+    return {"username": username, "password": password}
+
+
+def login(client: httpx.Client, username: str = "bob", password: str = PASSWORD) -> httpx.Response:
+    """Log in; return the answer."""
+    return client.post("/api/user/login", json=credentials(username, password))
+
+
+def session_key(client: httpx.Client) -> str:
+    """Return the key that a browser holds."""
+    return client.cookies[COOKIE]
+
+
+def with_key(client: httpx.Client, key: str) -> httpx.Response:
+    """Ask who is logged in, with a key."""
+    client.cookies.clear()
+    return client.get("/api/user", headers={"Cookie": f"{COOKIE}={key}"})
+
+
+def send(
+    method: str, path: str, headers: dict[str, str] | None = None, body: bytes = b"", **environ: Any
+) -> httpx.Response:
+    """Send what a well-behaved client would not: give the WSGI application a request as a server would."""
+    result: dict[str, Any] = {}
+    variables: dict[str, Any] = {
+        "REQUEST_METHOD": method,
+        "PATH_INFO": path,
+        "QUERY_STRING": "",
+        "SERVER_NAME": "127.0.0.1",
+        "SERVER_PORT": "80",
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "REMOTE_ADDR": "127.0.0.1",
+        "CONTENT_TYPE": "application/json" if body else "",
+        "CONTENT_LENGTH": str(len(body)),
+        "HTTP_HOST": "127.0.0.1",
+        "wsgi.url_scheme": BASE_URL.partition(":")[0],
+        "wsgi.input": io.BytesIO(body),
+        "wsgi.errors": io.StringIO(),
+        **{"HTTP_" + name.upper().replace("-", "_"): value for name, value in (headers or {}).items()},
+        **environ,
+    }
+
+    def start_response(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> None:
+        result.update(status=int(status[:3]), headers=headers)
+
+    answer = app({name: value for name, value in variables.items() if value is not None}, start_response)
+    try:
+        content = b"".join(answer)
+    finally:
+        answer.close()
+    return httpx.Response(result["status"], headers=result["headers"], content=content)
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
+
+
+class Process:
+    """A process of the service: `python server.py`, `meta run` or a server."""
+
+    def __init__(self, command: Sequence[str], cwd: Path, log: Path, settings: dict[str, str]) -> None:
+        port = free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        self.log_file = log
+        self.environment = os.environ | {
+            "PORT": str(port),
+            "PYTHONUNBUFFERED": "1",
+            "DATABASE_URL": f"sqlite:///{log.parent}/db.sqlite3",
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            **settings,
+        }
+        self.environment.pop("DJANGO_SETTINGS_MODULE", None)
+        with log.open("wb") as output:
+            self.process = subprocess.Popen(
+                command, cwd=cwd, env=self.environment, stdout=output, stderr=output
+            )
+
+    @property
+    def log(self) -> str:
+        """What the process has written."""
+        return self.log_file.read_text()
+
+    def wait_until_it_serves(self) -> "Process":
+        """Wait until the service answers."""
+        for _ in range(600):
+            assert self.process.poll() is None, self.log
+            try:
+                httpx.get(f"{self.url}/api/user")
+            except httpx.TransportError:
+                time.sleep(0.05)
+            else:
+                return self
+        raise AssertionError(f"no answer; {self.log}")
+
+    def exit_code(self) -> int:
+        """Wait until the process ends by itself; return its exit code."""
+        return self.process.wait(60)
+
+    def stop(self) -> None:
+        """Interrupt the process, as Ctrl-C does."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+            self.process.wait(30)
+
+
+def run(
+    *command: str, cwd: Path = BASE_DIR, without: Sequence[str] = (), **settings: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a command of the project to its end, in this environment with, and without, some settings."""
+    environment = {name: value for name, value in os.environ.items() if name not in without} | settings
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+    return subprocess.run(
+        command, cwd=cwd, env=environment, capture_output=True, text=True, check=False, timeout=120
+    )

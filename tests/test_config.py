@@ -1,0 +1,205 @@
+"""The settings: what each takes, and what it refuses."""
+
+import dataclasses
+import re
+
+import pytest
+from dotenv import dotenv_values
+
+from config import BASE_DIR, DEVELOPMENT_SECRET_KEY, ConfigError, Settings
+
+KEY = "k" * 50
+
+
+PRODUCTION = {"UTILMETA_PRODUCTION": "1", "SECRET_KEY": KEY}
+
+
+def test_defaults_are_for_development():
+    settings = Settings.load({})
+
+    assert not settings.production
+    assert settings.secret_key == DEVELOPMENT_SECRET_KEY
+    assert settings.database_url["NAME"] == str(BASE_DIR / "db.sqlite3")
+    assert settings.throttle
+
+
+def test_example_lists_every_setting_with_its_default():
+    example = dotenv_values(BASE_DIR / ".env.example")
+
+    assert list(example) == [field.name.upper() for field in dataclasses.fields(Settings)]
+    assert Settings.load(example) == Settings.load({})
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("UTILMETA_PRODUCTION", "false", False),
+        ("UTILMETA_PRODUCTION", "0", False),
+        ("SECRET_KEY_FALLBACKS", "a, b,", ["a", "b"]),
+        ("REDIS_URL", "redis://localhost:6379/1", "redis://localhost:6379/1"),
+        ("ALLOWED_HOSTS", " example.com , www.example.com", ["example.com", "www.example.com"]),
+        (
+            "TRUSTED_ORIGINS",
+            "https://a.example,http://b.example:81",
+            ["https://a.example", "http://b.example:81"],
+        ),
+        ("TRUSTED_PROXIES", "2", 2),
+        ("HOST", "0.0.0.0", "0.0.0.0"),
+        ("HOST", "localhost", "localhost"),
+        ("PORT", "65535", 65535),
+        ("PASSWORD_MIN_LENGTH", "8", 8),
+        ("REAUTHENTICATION_MINUTES", "0", 0),
+        ("THROTTLE", "off", False),
+        ("LOG_LEVEL", "DEBUG", "DEBUG"),
+    ],
+)
+def test_value_is_read(name, text, value):
+    assert getattr(Settings.load({name: text}), name.lower()) == value
+
+
+@pytest.mark.parametrize("text", ["true", "1", " 1 "])
+def test_production_is_read(text):
+    assert Settings.load(PRODUCTION | {"UTILMETA_PRODUCTION": text}).production
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("UTILMETA_PRODUCTION", ""),
+        ("UTILMETA_PRODUCTION", "yes"),
+        ("UTILMETA_PRODUCTION", "True"),
+        ("UTILMETA_PRODUCTION", "2"),
+        ("DATABASE_URL", ""),
+        ("DATABASE_URL", "db.sqlite3"),
+        ("DATABASE_URL", "sqlite://"),
+        ("DATABASE_URL", "sqlite://:memory:"),
+        ("DATABASE_URL", "mysql://root@localhost/db"),
+        ("DATABASE_URL", "postgresql://localhost"),
+        ("DATABASE_URL", "postgresql://localhost:port/db"),
+        ("DATABASE_URL", "sqlite:///db.sqlite3?timeout=abc"),
+        ("DATABASE_URL", "postgresql://localhost/db?nonsense=1"),
+        ("REDIS_URL", "http://localhost"),
+        ("REDIS_URL", "redis://"),
+        ("REDIS_URL", "redis://localhost:99999"),
+        ("REDIS_URL", "redis://localhost:port"),
+        ("REDIS_URL", "redis://localhost/abc"),
+        ("ALLOWED_HOSTS", ""),
+        ("ALLOWED_HOSTS", " , "),
+        ("ALLOWED_HOSTS", "a b"),
+        ("ALLOWED_HOSTS", "http://example.com"),
+        ("ALLOWED_HOSTS", "example.com:80"),
+        ("ALLOWED_HOSTS", "ex*mple.com"),
+        ("TRUSTED_ORIGINS", "example.com"),
+        ("TRUSTED_ORIGINS", "*"),
+        ("TRUSTED_ORIGINS", "https://*.example.com"),
+        ("TRUSTED_ORIGINS", "https://example.com/"),
+        ("TRUSTED_ORIGINS", "https://user@example.com"),
+        ("TRUSTED_ORIGINS", "null"),
+        ("TRUSTED_ORIGINS", "https://example.com:99999"),
+        ("TRUSTED_ORIGINS", "https://example.com:443"),
+        ("TRUSTED_ORIGINS", "http://example.com:80"),
+        ("TRUSTED_ORIGINS", "https://example.com:"),
+        ("TRUSTED_ORIGINS", "https://exa mple.com"),
+        ("TRUSTED_ORIGINS", "https://example.com;x"),
+        ("TRUSTED_ORIGINS", "https://Example.com"),
+        ("TRUSTED_PROXIES", "-1"),
+        ("TRUSTED_PROXIES", "many"),
+        ("HOST", "example.com"),
+        ("HOST", ""),
+        ("PORT", "0"),
+        ("PORT", "65536"),
+        ("PORT", "8000.0"),
+        ("PORT", "٨٠٠٠"),
+        ("PASSWORD_MIN_LENGTH", "7"),
+        ("PASSWORD_MIN_LENGTH", "65"),
+        ("REAUTHENTICATION_MINUTES", "1.5"),
+        ("THROTTLE", "true"),
+        ("LOG_LEVEL", "info"),
+    ],
+)
+def test_wrong_value_is_refused_by_name(name, text):
+    with pytest.raises(ConfigError, match=rf"^{name} takes [^\n]+\.$"):
+        Settings.load({name: text})
+
+
+@pytest.mark.parametrize("key", [None, "", "short-secret", "k" * 49, DEVELOPMENT_SECRET_KEY])
+def test_production_needs_a_secret_key_of_its_own(key):
+    with pytest.raises(ConfigError, match=r"^SECRET_KEY takes 50 characters or more") as error:
+        Settings.load({"UTILMETA_PRODUCTION": "1", "SECRET_KEY": key})
+
+    assert not key or key not in str(error.value)
+
+
+def test_refused_secret_is_not_shown():
+    with pytest.raises(ConfigError) as error:
+        Settings.load({"DATABASE_URL": "mysql://root:hunter2@localhost/db"})
+
+    assert "hunter2" not in str(error.value)
+    assert error.value.__suppress_context__
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("sqlite:///db.sqlite3", str(BASE_DIR / "db.sqlite3")),
+        ("sqlite:///data/users.db", str(BASE_DIR / "data/users.db")),
+        ("sqlite:////var/lib/users.db", "/var/lib/users.db"),
+    ],
+)
+def test_sqlite_file_is_found_whatever_the_working_directory(monkeypatch, tmp_path, url, name):
+    monkeypatch.chdir(tmp_path)
+
+    settings = Settings.load({"DATABASE_URL": url})
+
+    assert settings.database["name"] == name
+    assert settings.database_url["OPTIONS"]["transaction_mode"] == "IMMEDIATE"
+
+
+def test_postgresql_is_read():
+    settings = Settings.load({"DATABASE_URL": "postgresql://user:p%40ss@db.example:5433/users"})
+
+    assert settings.database == {
+        "name": "users",
+        "engine": "django.db.backends.postgresql",
+        "user": "user",
+        "password": "p@ss",
+        "host": "db.example",
+        "port": 5433,
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "url"),
+    [("REDIS_URL", "redis://localhost:6379/0"), ("DATABASE_URL", "postgresql://localhost/users")],
+)
+def test_service_that_needs_an_extra_says_so(monkeypatch, name, url):
+    monkeypatch.setattr("config.find_spec", lambda module: None)
+
+    with pytest.raises(ConfigError, match=rf"^{name} takes .* with the extra `"):
+        Settings.load({name: url})
+
+
+def test_settings_do_not_show_their_secrets():
+    settings = Settings.load(
+        PRODUCTION
+        | {
+            "DATABASE_URL": "postgresql://u:hunter2@h/n",
+            "REDIS_URL": "redis://:hunter2@h",
+            "SECRET_KEY_FALLBACKS": "hunter2",
+        }
+    )
+
+    assert "hunter2" not in repr(settings)
+    assert KEY not in repr(settings)
+
+
+def test_nothing_else_reads_the_environment():
+    sources = [path for folder in ("user", "web") for path in (BASE_DIR / folder).rglob("*.py")]
+
+    readers = [
+        path.name
+        for path in [*sources, BASE_DIR / "server.py"]
+        if re.search(r"os\.environ\[|os\.environ\.get|getenv", path.read_text())
+    ]
+
+    assert readers == []

@@ -1,0 +1,134 @@
+"""Requests that a page of another site makes with a user's cookie."""
+
+import pytest
+from django.core.handlers.wsgi import WSGIHandler
+from django.test import override_settings
+
+import tests.support
+from config import settings
+from user.models import User
+
+from .support import BASE_URL, COOKIE, assert_problem, credentials, login, send, session_key
+
+TRUSTED = "https://app.example.com"
+UNSAFE = [
+    ("POST", "/api/user/signup"),
+    ("POST", "/api/user/login"),
+    ("POST", "/api/user/logout"),
+    ("PUT", "/api/user"),
+]
+OTHER_SCHEME = "http" if settings.production else "https"
+FOREIGN = [
+    {"Sec-Fetch-Site": "cross-site"},
+    {"Sec-Fetch-Site": "same-site"},
+    {"Sec-Fetch-Site": ""},
+    {"Sec-Fetch-Site": "Same-Origin"},
+    {"Origin": "null"},
+    {"Origin": ""},
+    {"Origin": "https://evil.example"},
+    {"Origin": BASE_URL + ":81"},
+    {"Origin": BASE_URL + "/"},
+    {"Origin": BASE_URL + ".evil.example"},
+    {"Origin": "ftp://127.0.0.1"},
+    {"Origin": OTHER_SCHEME + "://127.0.0.1"},
+    {"Sec-Fetch-Site": "same-origin", "Origin": "https://evil.example"},
+    {"Sec-Fetch-Site": "cross-site", "Origin": BASE_URL},
+]
+
+
+@pytest.mark.parametrize(("method", "path"), UNSAFE)
+@pytest.mark.parametrize("headers", FOREIGN)
+def test_unsafe_request_from_another_site_is_refused_and_does_nothing(bob, method, path, headers):
+    response = bob.request(method, path, json=credentials("eve"), headers=headers)
+
+    assert_problem(response, 403, "cross_site_request")
+    assert "Set-Cookie" not in response.headers
+    assert not User.objects.filter(username="eve").exists()
+    assert bob.get("/api/user").json()["username"] == "bob"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{}, {"Sec-Fetch-Site": "same-origin"}, {"Sec-Fetch-Site": "none"}, {"Origin": BASE_URL},
+     {"Sec-Fetch-Site": "same-origin", "Origin": BASE_URL}],
+)  # fmt: skip
+def test_request_from_our_own_page_or_from_no_page_passes(bob, headers):
+    assert bob.put("/api/user", json={"username": "robert"}, headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize("headers", FOREIGN)
+def test_safe_request_passes(bob, headers):
+    assert bob.get("/api/user", headers=headers).status_code == 200
+
+
+def test_trusted_origin_passes(bob, monkeypatch):
+    monkeypatch.setattr(settings, "trusted_origins", [TRUSTED])
+    headers = {"Origin": TRUSTED, "Sec-Fetch-Site": "same-site"}
+
+    assert bob.put("/api/user", json={"username": "robert"}, headers=headers).status_code == 200
+
+
+def test_without_trusted_origins_there_are_no_cors_headers(bob):
+    response = bob.get("/api/user", headers={"Origin": TRUSTED})
+
+    assert not [name for name in response.headers if name.lower().startswith("access-control")]
+
+
+@pytest.fixture
+def with_trusted_origin(monkeypatch):
+    """Serve as with TRUSTED_ORIGINS set at the start."""
+    from django.conf import settings as django_settings
+
+    middleware = list(django_settings.MIDDLEWARE)
+    middleware.insert(
+        middleware.index("django.middleware.common.CommonMiddleware"), "corsheaders.middleware.CorsMiddleware"
+    )
+    monkeypatch.setattr(settings, "trusted_origins", [TRUSTED])
+    with override_settings(MIDDLEWARE=middleware, CORS_ALLOWED_ORIGINS=[TRUSTED]):
+        monkeypatch.setattr(tests.support, "app", WSGIHandler())
+        yield
+
+
+@pytest.mark.usefixtures("with_trusted_origin")
+def test_trusted_origin_is_answered_by_name_with_credentials(bob):
+    cookie = f"{COOKIE}={session_key(bob)}"
+
+    response = send("GET", "/api/user", {"Origin": TRUSTED, "Cookie": cookie})
+
+    assert response.status_code == 200
+    assert response.headers["Access-Control-Allow-Origin"] == TRUSTED
+    assert response.headers["Access-Control-Allow-Credentials"] == "true"
+    assert "origin" in response.headers["Vary"].lower()
+
+
+@pytest.mark.usefixtures("with_trusted_origin")
+def test_other_origin_is_not_answered():
+    response = send("GET", "/api/user", {"Origin": "https://evil.example"})
+
+    assert "Access-Control-Allow-Origin" not in response.headers
+    assert "origin" in response.headers["Vary"].lower()
+
+
+@pytest.mark.usefixtures("with_trusted_origin")
+@pytest.mark.parametrize(("origin", "allowed"), [(TRUSTED, True), ("https://evil.example", False)])
+def test_preflight_is_answered_for_trusted_origins(origin, allowed):
+    headers = {
+        "Origin": origin,
+        "Access-Control-Request-Method": "PUT",
+        "Access-Control-Request-Headers": "content-type",
+    }
+
+    response = send("OPTIONS", "/api/user", headers)
+
+    assert response.status_code == 200
+    assert (response.headers.get("Access-Control-Allow-Origin") == TRUSTED) == allowed
+    assert ("PUT" in response.headers.get("Access-Control-Allow-Methods", "")) == allowed
+
+
+@pytest.mark.usefixtures("with_trusted_origin")
+def test_errors_for_a_trusted_origin_can_be_read_by_it(client):
+    response = send("GET", "/api/user", {"Origin": TRUSTED})
+
+    assert_problem(response, 401, "not_logged_in")
+    assert response.headers["Access-Control-Allow-Origin"] == TRUSTED
+    assert login(client).status_code == 403

@@ -1,0 +1,199 @@
+"""Starting the service, in every way it is started, and being told when that cannot be."""
+
+import os
+import socket
+import sqlite3
+import stat
+import subprocess
+import sys
+
+import httpx
+import psutil
+import pytest
+
+from config import BASE_DIR, EXIT_CODE, settings
+
+from .support import Process, free_port, run
+
+PYTHON = sys.executable
+SERVER = str(BASE_DIR / "server.py")
+SECRET_KEY = "a-key-of-the-tests-that-is-long-enough-for-production"
+development = pytest.mark.skipif(settings.production, reason="the development server is for development")
+
+
+def assert_refused(process: Process, *words: str) -> None:
+    """Check that a process ended with one line that says why."""
+    assert process.exit_code() == EXIT_CODE
+    (line,) = process.log.splitlines()
+    assert line.startswith("demo-user cannot start: ")
+    for word in words:
+        assert word in line
+
+
+@development
+@pytest.mark.parametrize("command", [("meta", "run"), (PYTHON, SERVER)], ids=["meta run", "server.py"])
+def test_development_server_makes_its_database_and_serves(start, tmp_path, command):
+    process = start(*command, cwd=BASE_DIR).wait_until_it_serves()
+
+    assert httpx.get(f"{process.url}/api/user").status_code == 401
+    assert (tmp_path / "db.sqlite3").exists()
+    assert process.log.count("Brought the database up to date: ") == 1
+    assert f"Starting development server at {process.url}/" in process.log
+
+
+@development
+def test_copied_example_needs_no_migration_whatever_the_directory(start, tmp_path):
+    (tmp_path / "db.sqlite3").write_bytes((BASE_DIR / "db.sqlite3.example").read_bytes())
+
+    process = start(PYTHON, SERVER, cwd=tmp_path, DJANGO_SETTINGS_MODULE="server").wait_until_it_serves()
+
+    assert "Brought the database up to date" not in process.log
+
+
+@development
+def test_taken_port_is_refused(start):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        assert_refused(
+            start("meta", "run", cwd=BASE_DIR, PORT=port), f"127.0.0.1:{port}", "Address already in use"
+        )
+
+
+@development
+def test_file_that_is_no_database_is_refused_and_kept(start, tmp_path):
+    (tmp_path / "db.sqlite3").write_text("my diary, which is not a database\n" * 100)
+
+    assert_refused(start("meta", "run", cwd=BASE_DIR), str(tmp_path / "db.sqlite3"), "file is not a database")
+
+    assert (tmp_path / "db.sqlite3").read_text() == "my diary, which is not a database\n" * 100
+
+
+@development
+def test_missing_folder_is_refused(start, tmp_path):
+    database = f"sqlite:///{tmp_path}/missing/db.sqlite3"
+
+    assert_refused(start(PYTHON, SERVER, DATABASE_URL=database), "unable to open database file")
+    assert not (tmp_path / "missing").exists()
+
+
+@development
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_folder_that_cannot_be_written_is_refused(start, tmp_path):
+    folder = tmp_path / "locked"
+    folder.mkdir(mode=stat.S_IRUSR | stat.S_IXUSR)
+
+    assert_refused(
+        start(PYTHON, SERVER, DATABASE_URL=f"sqlite:///{folder}/db.sqlite3"), "unable to open database file"
+    )
+
+
+@pytest.mark.parametrize(
+    ("command", "name", "value"),
+    [
+        (("meta", "run"), "PORT", "http"),
+        (("meta", "migrate"), "DATABASE_URL", "x"),
+        ((PYTHON, SERVER), "UTILMETA_PRODUCTION", "maybe"),
+    ],
+)
+def test_wrong_setting_is_refused_by_name(start, command, name, value):
+    assert_refused(start(*command, cwd=BASE_DIR, **{name: value}), f"{name} takes ")
+
+
+def test_production_without_a_secret_key_is_refused(start):
+    key = "too-short-a-secret"
+
+    process = start(PYTHON, "-c", "import server", cwd=BASE_DIR, UTILMETA_PRODUCTION="1", SECRET_KEY=key)
+
+    assert_refused(process, "SECRET_KEY takes 50 characters or more")
+    assert key not in process.log
+
+
+def test_production_is_not_served_by_the_development_server(start):
+    process = start(PYTHON, SERVER, UTILMETA_PRODUCTION="1", SECRET_KEY=SECRET_KEY)
+
+    assert_refused(process, "gunicorn server:app")
+
+
+def test_env_file_is_read_after_the_environment(tmp_path):
+    for name in ("config.py", "meta.ini"):
+        (tmp_path / name).write_text((BASE_DIR / name).read_text())
+    (tmp_path / ".env").write_text(
+        '# a comment\nexport PORT="8123"  # another\nTHROTTLE=off\nSECRET_KEY="a=b#c"\n'
+    )
+    code = "import config; print(config.settings.port, config.settings.throttle, config.settings.secret_key)"
+
+    result = run(
+        PYTHON,
+        "-c",
+        code,
+        cwd=tmp_path,
+        without=("PORT", "SECRET_KEY"),
+        THROTTLE="on",
+        UTILMETA_PRODUCTION="0",
+    )
+
+    assert result.stdout == "8123 True a=b#c\n", result.stderr
+
+
+def test_env_file_that_is_no_text_is_refused(tmp_path):
+    (tmp_path / "config.py").write_text((BASE_DIR / "config.py").read_text())
+    (tmp_path / ".env").write_bytes(b"PORT=\xff\n")
+
+    result = run(PYTHON, "-c", "import config", cwd=tmp_path)
+
+    assert result.returncode == EXIT_CODE
+    assert result.stderr == "demo-user cannot start: .env is not a text in UTF-8.\n"
+
+
+def in_production(tmp_path, *command: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in production mode on a database that nobody has made yet."""
+    return run(
+        *command,
+        UTILMETA_PRODUCTION="1",
+        SECRET_KEY=SECRET_KEY,
+        DATABASE_URL=f"sqlite:///{tmp_path}/db.sqlite3",
+    )
+
+
+def test_production_never_migrates_and_says_what_to_run(tmp_path):
+    refused = in_production(tmp_path, PYTHON, "-c", "import server")
+
+    assert refused.returncode == EXIT_CODE
+    (line,) = refused.stderr.splitlines()
+    assert line.startswith("demo-user cannot start: the database lacks ")
+    assert line.endswith("Run: meta migrate")
+    assert sqlite3.connect(tmp_path / "db.sqlite3").execute("SELECT * FROM sqlite_master").fetchall() == []
+
+    migrated = in_production(tmp_path, "meta", "migrate")
+
+    assert migrated.returncode == 0, migrated.stderr
+
+
+def test_production_starts_while_the_database_is_away(tmp_path):
+    (tmp_path / "db.sqlite3").mkdir()
+
+    result = in_production(tmp_path, PYTHON, "-c", "import server")
+
+    assert result.returncode == 0
+    assert result.stderr == "demo-user: the database cannot be reached now: unable to open database file\n"
+
+
+@development
+def test_daemon_is_left_to_utilmeta(tmp_path):
+    port = str(free_port())
+
+    result = run(
+        "meta",
+        "run",
+        "-d",
+        f"--log={tmp_path}/log",
+        PORT=port,
+        DATABASE_URL=f"sqlite:///{tmp_path}/db.sqlite3",
+    )
+
+    assert result.returncode == 0, result.stderr
+    assert "nohup" in result.stdout
+    for process in psutil.process_iter(["cmdline"]):
+        if SERVER in (process.info["cmdline"] or []) and process.environ().get("PORT") == port:
+            process.terminate()
+            process.wait(30)

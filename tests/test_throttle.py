@@ -1,0 +1,177 @@
+"""Guessing is slow, and nobody can lock another user out."""
+
+import time
+
+import pytest
+from limits import parse
+
+from config import settings
+from user import throttle
+from user.models import User
+from web.client import client_address, client_network
+
+from .support import OTHER_PASSWORD, PASSWORD, assert_problem, credentials, login
+
+HERE, ELSEWHERE = "192.0.2.1", "198.51.100.1"
+
+
+@pytest.fixture(autouse=True)
+def _small_limits(monkeypatch):
+    monkeypatch.setattr(settings, "throttle", True)
+    monkeypatch.setattr(throttle, "FAILURES_PER_PAIR", parse("3/10 minutes"))
+    monkeypatch.setattr(throttle, "FAILURES_PER_ADDRESS", parse("5/10 minutes"))
+    monkeypatch.setattr(throttle, "FAILURES_PER_USERNAME", parse("7/hour"))
+    monkeypatch.setattr(throttle, "SIGNUPS_PER_ADDRESS", parse("2/hour"))
+
+
+def fail(client, times, username="bob"):
+    """Fail to log in, and be told so each time."""
+    for _ in range(times):
+        assert_problem(login(client, username, "wrong"), 403, "invalid_credentials")
+
+
+def assert_throttled(response, within):
+    """Check that an answer says when to come back, within some seconds."""
+    assert_problem(response, 429, "too_many_requests")
+    assert 1 <= int(response.headers["Retry-After"]) <= within
+
+
+def test_guesser_of_one_name_is_stopped_before_any_hash(bob, make_client, monkeypatch):
+    guesser = make_client(HERE)
+    fail(guesser, 3)
+    monkeypatch.setattr("user.authentication.verify_password", None)
+
+    assert_throttled(login(guesser, password="wrong"), within=600)
+    assert_throttled(login(guesser, password=PASSWORD), within=600)
+
+
+def test_guesser_of_unknown_names_is_stopped_alike(make_client):
+    guesser = make_client(HERE)
+    fail(guesser, 3, "nobody")
+
+    assert_throttled(login(guesser, "nobody"), within=600)
+
+
+def test_guesser_of_many_names_is_stopped(bob, make_client):
+    guesser = make_client(HERE)
+    for number in range(5):
+        fail(guesser, 1, f"name{number}")
+
+    assert_throttled(login(guesser), within=600)
+
+
+def test_guessers_in_many_places_are_stopped_and_the_user_is_not(bob, make_client):
+    guessers = [make_client(f"203.0.113.{number}") for number in range(8)]
+    for guesser in guessers[:7]:
+        fail(guesser, 1)
+
+    assert_throttled(login(guessers[0], password="wrong"), within=3600)
+    assert login(make_client(ELSEWHERE)).status_code == 200
+    assert bob.get("/api/user").status_code == 200
+
+
+def test_success_is_not_counted(bob, make_client):
+    user = make_client(HERE)
+    for _ in range(10):
+        assert login(user).status_code == 200
+
+
+def test_wrong_current_password_counts(make_client, make_user):
+    make_user("bob")
+    client = make_client(HERE)
+    login(client)
+
+    for _ in range(3):
+        response = client.put("/api/user", json={"password": OTHER_PASSWORD, "current_password": "wrong"})
+        assert_problem(response, 403, "invalid_credentials")
+
+    body = {"password": OTHER_PASSWORD, "current_password": PASSWORD}
+    assert_throttled(client.put("/api/user", json=body), within=600)
+    assert client.get("/api/user").status_code == 200
+
+
+def test_signups_are_counted_for_an_address(make_client):
+    client = make_client(HERE)
+    for name in ("bob", "eve"):
+        assert client.post("/api/user/signup", json=credentials(name)).status_code == 200
+
+    assert_throttled(client.post("/api/user/signup", json=credentials("mallory")), within=3600)
+    assert User.objects.count() == 2
+    assert make_client(ELSEWHERE).post("/api/user/signup", json=credentials("mallory")).status_code == 200
+
+
+def test_invalid_signups_are_not_counted(make_client):
+    client = make_client(HERE)
+    for _ in range(5):
+        client.post("/api/user/signup", json=credentials("!"))
+
+    assert client.post("/api/user/signup", json=credentials()).status_code == 200
+
+
+def test_window_moves_on(bob, make_client, monkeypatch):
+    guesser = make_client(HERE)
+    fail(guesser, 3)
+    now = time.time()
+
+    monkeypatch.setattr("limits.storage.memory.time.time", lambda: now + 601)
+
+    assert login(guesser).status_code == 200
+
+
+def test_throttle_can_be_turned_off(bob, make_client, monkeypatch):
+    monkeypatch.setattr(settings, "throttle", False)
+    client = make_client(HERE)
+
+    fail(client, 12)
+    for number in range(5):
+        assert client.post("/api/user/signup", json=credentials(f"user{number}")).status_code == 200
+
+
+def test_forwarded_address_is_not_believed(bob, make_client):
+    guesser = make_client(HERE)
+    for number in range(3):
+        response = guesser.post(
+            "/api/user/login",
+            json=credentials(password="wrong"),
+            headers={"X-Forwarded-For": f"203.0.113.{number}"},
+        )
+        assert_problem(response, 403, "invalid_credentials")
+
+    assert_throttled(login(guesser), within=600)
+
+
+@pytest.mark.parametrize(
+    ("proxies", "forwarded", "address"),
+    [
+        (0, "203.0.113.9", HERE),
+        (1, "203.0.113.9", "203.0.113.9"),
+        (1, "forged, 203.0.113.9", "203.0.113.9"),
+        (1, "10.0.0.1, 203.0.113.9", "203.0.113.9"),
+        (2, "forged, 203.0.113.9, 10.0.0.1", "203.0.113.9"),
+        (2, "203.0.113.9", "203.0.113.9"),
+        (1, "", HERE),
+        (1, None, HERE),
+        (1, "not an address", "unknown"),
+        (1, "2001:db8::1", "2001:db8::1"),
+        (1, "fe80::1%eth0 status=200", "fe80::1"),
+        (1, "::ffff:203.0.113.9", "203.0.113.9"),
+    ],
+)
+def test_client_address_is_what_the_trusted_proxies_saw(rf, monkeypatch, proxies, forwarded, address):
+    monkeypatch.setattr(settings, "trusted_proxies", proxies)
+    headers = {} if forwarded is None else {"HTTP_X_FORWARDED_FOR": forwarded}
+
+    assert client_address(rf.get("/", REMOTE_ADDR=HERE, **headers)) == address
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        (HERE, HERE),
+        ("2001:db8::1:2:3:4", "2001:db8::/64"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("", "unknown"),
+    ],
+)
+def test_client_with_a_whole_ipv6_network_is_one_client(rf, address, network):
+    assert client_network(rf.get("/", REMOTE_ADDR=address)) == network

@@ -1,0 +1,48 @@
+"""The five verbs of an account: sign up, log in, log out, get and put."""
+
+from utilmeta.core import api
+
+from web.json_body import JsonBody, OptionalJsonBody
+from web.problems import Problem
+
+from . import auth
+from .models import User
+from .schema import LoginSchema, LogoutSchema, SignupSchema, UserSchema, UserUpdateSchema
+
+
+@auth.session_config.plugin
+class UserAPI(api.API):
+    """Sign up, log in, log out, and see or change who you are."""
+
+    @api.post
+    def signup(self, data: SignupSchema = JsonBody()) -> UserSchema:
+        """Create an account and log in to it."""
+        user = auth.user_config.signup(request=self.request, data=data)
+        return UserSchema.init(user)
+
+    @api.post
+    def login(self, data: LoginSchema = JsonBody()) -> UserSchema:
+        """Log in; an earlier session of this browser ends."""
+        user = auth.user_config.login(request=self.request, ident=data.username, password=data.password)
+        if not user:
+            raise Problem("invalid_credentials")
+        return UserSchema.init(user)
+
+    @api.post
+    def logout(
+        self, data: LogoutSchema = OptionalJsonBody(), session: auth.SessionSchema = auth.session_config
+    ) -> None:
+        """Log out; not being logged in is fine."""
+        session.flush()
+
+    def get(self, user: User = auth.user_config) -> UserSchema:
+        """Return the user who is logged in."""
+        return UserSchema.init(user)
+
+    def put(self, user: User = auth.user_config, data: UserUpdateSchema = JsonBody()) -> UserSchema:
+        """Change the name or the password of the user who is logged in; what is left out stays.
+
+        A new password ends every other session of the user, and gives this one a new key.
+        """
+        user = auth.user_config.update(request=self.request, user=user, data=data)
+        return UserSchema.init(user)

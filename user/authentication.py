@@ -1,0 +1,148 @@
+"""What it takes to become, stay and change a user: UtilMeta's `auth.User`, made safe."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+from utilmeta.core import auth
+from utilmeta.core.request import Request
+from utype.parser.field import ParserField
+
+from config import settings
+from web.logs import note
+from web.problems import Problem
+
+from . import throttle
+from .models import Session, User
+from .passwords import NO_PASSWORD, hash_password, renew_hash, verify_password
+from .schema import NewPassword, SignupSchema, UserUpdateSchema
+from .session import DBSessionSchema, end_sessions
+
+
+class UserAuthentication(auth.User):
+    """The user of a request, and the ways to become one."""
+
+    def getter(self, request: Request, field: ParserField | None = None) -> User:
+        """Return the user whose session a request carries; raise Problem `not_logged_in` without one."""
+        user: User = self.session_of(request).row.user
+        note(request, user_id=user.pk)
+        return user
+
+    def session_of(self, request: Request) -> DBSessionSchema:
+        """Return the session of a request, an empty one if it brings none."""
+        session: DBSessionSchema = self.authentication.getter(request)
+        return session
+
+    def signup(self, request: Request, data: SignupSchema) -> User:
+        """Create an account and log it in.
+
+        Raises Problem `username_exists`, `invalid_request` or `too_many_requests`.
+        """
+        _refuse_name_as_password(data.password, data.username)
+        throttle.count_signup(request)
+        # Hashed before the transaction, which must not hold its locks for that long.
+        user = User(username=data.username, password=hash_password(data.password))
+        with transaction.atomic():
+            with _unique_username():
+                user.save(force_insert=True)
+            self.login_user(request, user)
+        note(request, "signup", user.pk)
+        return user
+
+    def login(
+        self, request: Request, ident: str, password: str, expiry_age: int | None = None
+    ) -> User | None:
+        """Log a user in by name and password; return None when they are wrong.
+
+        Raises Problem `too_many_requests`.
+        """
+        user = User.objects.filter(username=ident).first()
+        if not self.verify(request, ident, password, user) or not user:
+            return None
+        try:
+            self.login_user(request, user)
+        except IntegrityError:  # the account was deleted meanwhile
+            return None
+        note(request, "login", user.pk)
+        return user
+
+    def verify(self, request: Request, username: str, password: str, user: User | None) -> bool:
+        """Tell whether a password is a user's, in about the same time without a user; count a failure.
+
+        Raises Problem `too_many_requests`, before any hashing.
+        """
+        throttle.check_failures(request, username)
+        right, outdated = verify_password(password, user.password if user else NO_PASSWORD)
+        if not user or not right:
+            throttle.count_failure(request, username)
+            note(request, "login_failure", user.pk if user else None)
+            return False
+        if outdated:
+            encoded = renew_hash(password, user.password)
+            if User.objects.filter(pk=user.pk, password=user.password).update(password=encoded):
+                user.password = encoded  # type: ignore[assignment]
+        return True
+
+    def update(self, request: Request, user: User, data: UserUpdateSchema) -> User:
+        """Change the name or the password of a user.
+
+        A new password gives this session a new key and ends every other one. Raises Problem
+        `username_exists`, `invalid_request`, `too_many_requests`, `invalid_credentials`,
+        `reauthentication_required`, and `not_logged_in` when the password was changed or the account
+        deleted since the request began.
+        """
+        changes: dict[str, Any] = {}
+        if "username" in data:
+            changes["username"] = data.username
+        if "password" in data:
+            _refuse_name_as_password(data.password, changes.get("username", user.username))
+        self.reauthenticate(request, user, data)
+        if "password" in data:
+            changes["password"] = hash_password(data.password)
+        with transaction.atomic():
+            with _unique_username():
+                if changes and not User.objects.filter(pk=user.pk, password=user.password).update(**changes):
+                    raise Problem("not_logged_in")
+            for name, value in changes.items():
+                setattr(user, name, value)
+            if "password" in data:
+                self.session_of(request).cycle_key()
+                self.end_other_sessions(request, user)
+                note(request, "password_change", user.pk)
+        return user
+
+    def reauthenticate(self, request: Request, user: User, data: UserUpdateSchema) -> None:
+        """Refuse a new password without a recent login or the current password.
+
+        Raises Problem `reauthentication_required`, `invalid_credentials` or `too_many_requests`.
+        """
+        if "current_password" in data:
+            if not self.verify(request, user.username, data.current_password, user):
+                raise Problem("invalid_credentials")
+        elif "password" in data:
+            login_time = self.session_of(request).row.created_time
+            if timezone.now() - login_time >= settings.reauthentication_age:
+                raise Problem("reauthentication_required")
+
+    def end_other_sessions(self, request: Request, user: User) -> None:
+        """End every session of a user but the one of this request."""
+        others = Session.objects.filter(user=user).exclude(pk=self.session_of(request).row.pk)
+        end_sessions(others)
+
+
+@contextmanager
+def _unique_username() -> Iterator[None]:
+    # The database decides: to ask it first whether a name is free would be a race.
+    try:
+        yield
+    except IntegrityError:
+        raise Problem(
+            "username_exists", errors=[{"field": "username", "message": "Username exists"}]
+        ) from None
+
+
+def _refuse_name_as_password(password: str, username: str) -> None:
+    if settings.production and password.lower() == username:
+        raise Problem("invalid_request", errors=[{"field": "password", "message": NewPassword.message}])

@@ -1,0 +1,20 @@
+"""The rows: who has an account, and which browsers are logged in to it."""
+
+from django.db import models
+from utilmeta.core.orm.backends.django.models import AbstractSession
+
+from .passwords import PasswordField
+
+
+class User(models.Model):  # type: ignore[django-manager-missing]  # (Session's base carries no types)
+    """An account."""
+
+    username = models.CharField(max_length=20, unique=True)
+    password = PasswordField(max_length=100)
+    signup_time = models.DateTimeField(auto_now_add=True)
+
+
+class Session(AbstractSession):
+    """A login of one browser; it is over once `deleted_time` is set or `expiry_time` has come."""
+
+    user = models.ForeignKey(User, related_name="sessions", null=True, default=None, on_delete=models.CASCADE)

@@ -1,0 +1,133 @@
+"""What crosses the wire: the fields of each request and answer, and the rules of a name and a password."""
+
+import unicodedata
+from datetime import datetime
+from functools import cache
+from typing import Any
+
+import utype
+from django.contrib.auth.password_validation import CommonPasswordValidator
+from utilmeta.core import orm
+
+from config import settings
+
+from .models import User
+
+# Nothing is coerced, nothing unknown is taken, and every fault is reported at once.
+STRICT = utype.Options(no_explicit_cast=True, addition=False, collect_errors=True)
+USERNAME_MAX_LENGTH = 20
+DEVELOPMENT_PASSWORD_MIN_LENGTH = 6
+PASSWORD_MAX_LENGTH = 100
+# Normalising makes one code point of four at the most (an iota with three marks, in Greek).
+MOST_COMPOSED = 4
+
+
+class Username(str, utype.Rule):
+    """A name in its one form: NFKC-normalised and in lower case, so that no two accounts look alike."""
+
+    regex = r"[a-z0-9][a-z0-9._-]{0,19}"
+    message = "1 to 20 characters: a-z, 0-9, '.', '_' and '-', beginning with a letter or digit."
+
+    @classmethod
+    def pre_validate(cls, value: Any, context: Any = None) -> Any:
+        """Bring a name into its one form; a longer text than a name can be has none."""
+        if isinstance(value, str) and len(value) <= USERNAME_MAX_LENGTH:
+            return unicodedata.normalize("NFKC", value).lower()
+        return value
+
+
+class Password(str, utype.Rule):
+    """A password to compare: NFKC-normalised (NIST SP 800-63B-4, section 3.1.1.2), never trimmed or cut."""
+
+    min_length = 1
+    max_length = PASSWORD_MAX_LENGTH
+    message = "1 to 100 characters, without NUL."
+
+    @classmethod
+    def pre_validate(cls, value: Any, context: Any = None) -> Any:
+        """Bring a password into the form that is hashed, if it can become short enough by that.
+
+        To normalise costs the square of the length, so 64 KiB would keep a core busy for seconds.
+        """
+        if isinstance(value, str) and len(value) <= PASSWORD_MAX_LENGTH * MOST_COMPOSED:
+            return unicodedata.normalize("NFKC", value)
+        return value
+
+    @classmethod
+    def post_validate(cls, value: str, context: Any = None) -> str:
+        """Refuse what cannot be encoded (a lone surrogate) and NUL, where some systems end a text."""
+        value.encode()
+        if "\0" in value:
+            raise ValueError
+        return value
+
+
+class NewPassword(Password):
+    """A password to set: also long enough, and in production none that guessers try first."""
+
+    min_length = settings.password_min_length if settings.production else DEVELOPMENT_PASSWORD_MIN_LENGTH
+    message = f"{min_length} to 100 characters, without NUL" + (
+        ", not a common password and not the username." if settings.production else "."
+    )
+
+    @classmethod
+    def post_validate(cls, value: str, context: Any = None) -> str:
+        """Refuse a common password in production."""
+        if settings.production and value.lower().strip() in common_passwords():
+            raise ValueError
+        return super().post_validate(value, context)
+
+
+class SignupSchema(utype.Schema):
+    """A new account."""
+
+    __options__ = STRICT
+
+    username: Username
+    password: NewPassword
+
+
+class LoginSchema(utype.Schema):
+    """The credentials of an account."""
+
+    __options__ = STRICT
+
+    username: Username
+    password: Password
+
+
+class LogoutSchema(utype.Schema):
+    """Nothing."""
+
+    __options__ = STRICT
+
+
+class UserSchema(orm.Schema[User]):
+    """An account as its owner sees it."""
+
+    id: int
+    username: str
+    signup_time: datetime
+
+    @classmethod
+    def init(cls, user: User, context: Any = None) -> "UserSchema":
+        """Return the answer for a user in hand, whose row UtilMeta would read once more."""
+        return cls(id=user.pk, username=user.username, signup_time=user.signup_time)
+
+
+class UserUpdateSchema(utype.Schema):
+    """What to change of an account; what is left out stays."""
+
+    __options__ = STRICT
+
+    username: Username = utype.Field(required=False)
+    password: NewPassword = utype.Field(required=False)
+    current_password: Password = utype.Field(
+        required=False, description="Needed when the login is too long ago."
+    )
+
+
+@cache
+def common_passwords() -> set[str]:
+    """Return the 20,000 most common passwords, in lower case, from the list that Django carries."""
+    return CommonPasswordValidator().passwords

@@ -1,0 +1,229 @@
+"""Sessions in the database: UtilMeta's `DBSession` and `DBSessionSchema`, made safe.
+
+A row is found by the SHA-256 of the key that the browser holds, so a copy of the table opens no
+session. It is inserted once, at login, and only a row that is still live is ever updated.
+"""
+
+import hashlib
+import re
+import secrets
+from base64 import urlsafe_b64encode
+from datetime import timedelta
+from typing import Any
+
+import utype
+from django.core import signing
+from django.db.models import QuerySet
+from django.utils import timezone
+from utilmeta.core.auth.session import db as framework
+from utilmeta.core.request import Request, var
+from utilmeta.core.response import Response
+from utype.parser.field import ParserField
+
+from web.logs import note
+from web.problems import Problem
+
+from . import passwords
+from .models import Session, User
+
+SESSION_AGE = timedelta(days=7)
+ACTIVITY_INTERVAL = timedelta(minutes=10)
+KEY_BYTES = 32
+KEY_FORM = re.compile(r"[A-Za-z0-9_-]{43}")
+
+
+def live_sessions() -> "QuerySet[Session]":
+    """Return the sessions that are not over."""
+    sessions: QuerySet[Session] = Session.objects.filter(deleted_time=None, expiry_time__gt=timezone.now())
+    return sessions
+
+
+def end_sessions(sessions: "QuerySet[Session]") -> int:
+    """End those of some sessions that are live; return how many there were."""
+    return sessions.filter(deleted_time=None).update(deleted_time=timezone.now())
+
+
+def hash_key(key: str) -> str:
+    """Return what stands in the table for a key: 43 characters of base64url."""
+    return urlsafe_b64encode(hashlib.sha256(key.encode()).digest()).decode().rstrip("=")
+
+
+def salt_of(row: Session) -> str:
+    """Return what the signature of a row's data depends on beyond the secret key.
+
+    The salt of the user's hash is there so that a new password makes the data void, and a new hash of
+    the same one does not.
+    """
+    password_salt = passwords.salt_of(row.user.password) if row.user else ""
+    return f"user.session:{row.session_key}:{row.user_id}:{password_salt}"
+
+
+def new_key() -> str:
+    """Return a new key for a browser: 43 characters of base64url from 256 random bits."""
+    return secrets.token_urlsafe(KEY_BYTES)
+
+
+class DBSessionSchema(framework.DBSessionSchema):
+    """The session of one request; an anonymous one has neither key nor row."""
+
+    _session_key: str | None = None
+    _row: Session | None = None
+    _flushed = False
+
+    @property
+    @utype.Field(no_output=True)
+    def row(self) -> Session:
+        """The row of the session, with its user; raises Problem `not_logged_in` without one."""
+        if not self._row:
+            raise Problem("not_logged_in")
+        return self._row
+
+    @property
+    @utype.Field(no_output=True)
+    def flushed(self) -> bool:
+        """Whether the browser should forget its key."""
+        return self._flushed
+
+    def load(self) -> dict[str, Any] | None:
+        """Return the data of a live row, read together with its user, or None.
+
+        A row is void when its data were signed for another row, user or password.
+        """
+        key, self._session_key = self._session_key or "", None
+        row = live_sessions().filter(session_key=hash_key(key)).select_related("user").first()
+        if not row or not row.user:
+            return None
+        try:
+            data: dict[str, Any] = signing.loads(row.encoded_data or "", salt=salt_of(row))
+        except signing.BadSignature:
+            return None
+        self._session_key, self._row = key, row
+        return data
+
+    def start(self, key: str, user_key: str, user: User) -> None:
+        """Begin the session of a user who has just logged in, with one INSERT."""
+        self._session_key = key
+        self[user_key] = user.pk
+        self._row = Session(session_key=hash_key(key), user=user)
+        for name, value in self.get_session_data().items():
+            setattr(self._row, name, value)
+        self._row.save(force_insert=True)
+        self._modified = False
+
+    def get_session_data(self) -> dict[str, Any]:
+        """Return the columns of a new row."""
+        now = timezone.now()
+        return {
+            "encoded_data": self.encode(dict(self)),
+            "last_activity": now,
+            "expiry_time": now + SESSION_AGE,
+        }
+
+    def encode(self, session_dict: dict[str, Any]) -> str:
+        """Return signed data, good only for this row, its user and the user's present password."""
+        return signing.dumps(session_dict, salt=salt_of(self.row))
+
+    def save(self, must_create: bool = False) -> None:
+        """Update the row if it is live; a session that ended meanwhile stays so."""
+        row = live_sessions().filter(pk=self.row.pk, session_key=self.row.session_key)
+        row.update(encoded_data=self.encode(dict(self)))
+
+    def touch(self) -> None:
+        """Note that the session is in use, unless that was noted a short while ago."""
+        now = timezone.now()
+        if not self.row.last_activity or now - self.row.last_activity >= ACTIVITY_INTERVAL:
+            live_sessions().filter(pk=self.row.pk).update(last_activity=now)
+
+    def cycle_key(self) -> None:
+        """Give the session a new key, and its data a signature for the user's present password.
+
+        Raises Problem `not_logged_in` when the session has ended meanwhile.
+        """
+        self._session_key = new_key()
+        self.row.session_key = hash_key(self._session_key)
+        columns = {"session_key": self.row.session_key, "encoded_data": self.encode(dict(self))}
+        if not live_sessions().filter(pk=self.row.pk).update(**columns):
+            raise Problem("not_logged_in")
+
+    def flush(self) -> None:
+        """Log out: end the session, and let the browser forget its key."""
+        if self._row:
+            note(self._request, "logout", self._row.user_id)
+        super().flush()
+        self._row = None
+        self._flushed = True
+
+    def delete(self, session_key: str | None = None) -> None:
+        """End the session in the table."""
+        if self._row:
+            end_sessions(Session.objects.filter(pk=self._row.pk))
+
+
+class DBSession(framework.DBSession):
+    """The session of a request, found by its cookie."""
+
+    def get_key(self, request: Request) -> str | None:
+        """Return the key that a request brings, if it has the form of one of ours."""
+        key = request.cookies.get(self.cookie_name, "")
+        return key if KEY_FORM.fullmatch(key) else None
+
+    def get_session(self, request: Request, engine: type[DBSessionSchema] | None = None) -> DBSessionSchema:
+        """Return the session of a request, an empty one when it brings none that is live."""
+        session: DBSessionSchema = (engine or self.engine).init_from(self.get_key(request), config=self)
+        session._request = request
+        return session
+
+    def getter(self, request: Request, field: ParserField | None = None) -> DBSessionSchema:
+        """Return the one session of a request."""
+        if not self.context_var.contains(request):
+            self.context_var.setter(request, self.get_session(request))
+        session: DBSessionSchema = self.context_var.getter(request)
+        return session
+
+    def login(
+        self, request: Request, key: str, expiry_age: int | None = None, user_id_var: Any = None
+    ) -> None:
+        """Start a session for the user of a request; an earlier one of this browser ends.
+
+        UtilMeta goes on with the key that the browser brought: whoever planted it would be in.
+        """
+        earlier = self.get_key(request)
+        if earlier:
+            end_sessions(Session.objects.filter(session_key=hash_key(earlier)))
+        session: DBSessionSchema = self.engine.init_from(None, config=self)
+        session._request = request
+        session.start(new_key(), key, var.user.getter(request))
+        self.context_var.setter(request, session)
+
+    def process_response(self, response: Response) -> Response:
+        """Save the session of a request, and tell the browser its key if that changed."""
+        request = response.request
+        if self.context_var.contains(request):
+            session: DBSessionSchema = self.context_var.getter(request)
+            response.patch_vary_headers("Cookie")
+            if session.flushed:
+                self.set_cookie(response, "", 0)
+            elif session.session_key:
+                if session.modified:
+                    session.save()
+                else:
+                    session.touch()
+                if session.session_key != self.get_key(request):
+                    self.set_cookie(response, session.session_key, self.cookie.age)
+        return response
+
+    def set_cookie(self, response: Response, value: str, max_age: int) -> None:
+        """Set the cookie for a number of seconds; 0 deletes it.
+
+        It is deleted with the flags that it was set with: a browser keeps a `__Host-` one otherwise.
+        """
+        response.cookies[self.cookie_name] = value
+        response.cookies[self.cookie_name].update(
+            {
+                "max-age": max_age,
+                "path": self.cookie.path,
+                "secure": self.cookie.secure,
+                "httponly": self.cookie.http_only,
+                "samesite": self.cookie.same_site,
+            }
+        )

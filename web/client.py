@@ -1,0 +1,31 @@
+"""Where a request comes from."""
+
+import ipaddress
+
+from django.http import HttpRequest
+
+from config import settings
+
+
+def client_address(request: HttpRequest) -> str:
+    """Return the IP address of the client, or "unknown".
+
+    That is the peer's, unless proxies are trusted: each appends the address of its own peer to
+    X-Forwarded-For, so with N of them the Nth from the right is the one that our outermost saw;
+    what stands left of it the client wrote itself.
+    """
+    address = request.META.get("REMOTE_ADDR", "")
+    if settings.trusted_proxies:
+        forwarded = [part.strip() for part in request.META.get("HTTP_X_FORWARDED_FOR", "").split(",")]
+        address = forwarded[-settings.trusted_proxies :][0] or address
+    try:
+        ip = ipaddress.ip_address(address.partition("%")[0])  # behind it, anything may stand
+    except ValueError:
+        return "unknown"
+    return str(getattr(ip, "ipv4_mapped", None) or ip)
+
+
+def client_network(request: HttpRequest) -> str:
+    """Return what one client has: its IPv4 address, or its /64 network, of which IPv6 gives it all."""
+    address = client_address(request)
+    return str(ipaddress.IPv6Network((address, 64), strict=False)) if ":" in address else address

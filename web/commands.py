@@ -1,0 +1,31 @@
+"""The commands of `meta` that UtilMeta's own will not do for."""
+
+import os
+import sys
+
+from utilmeta.bin.base import Arg, command
+from utilmeta.bin.commands.base import BaseServiceCommand
+from utilmeta.bin.meta import MetaCommand
+
+
+class ServiceCommand(BaseServiceCommand):
+    """`meta run`, with an exit code."""
+
+    @command
+    def run(
+        self,
+        daemon: bool = Arg("-d", default=False),
+        connect: bool = Arg("-c", default=False),
+        log: str = Arg("--log", default="service.log"),
+    ) -> None:
+        """Run the service (for development only).
+
+        UtilMeta runs it in a shell and then exits with 0, also when the service did not start.
+        """
+        # `meta` has set this for itself; with it, Django would read its settings before server.py sets them.
+        os.environ.pop("DJANGO_SETTINGS_MODULE", None)
+        if daemon or connect:
+            MetaCommand.run(self, daemon, connect, log)
+        else:
+            os.chdir(self.service.project_dir)
+            os.execv(sys.executable, [sys.executable, self.main_file])  # noqa: S606  (no shell is the point)

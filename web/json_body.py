@@ -1,0 +1,141 @@
+"""The body of a request: a JSON object, read strictly and checked against its schema."""
+
+import json
+from typing import Any, NoReturn
+
+from utilmeta.core import request
+from utilmeta.core.request import Request
+from utype.parser.field import ParserField
+from utype.utils.exceptions import AbsenceError, ParseError
+
+from .http import HttpRequest
+from .problems import Problem
+
+MAX_BODY_BYTES = 64 * 1024
+MAX_FAULTS = 100
+
+
+class JsonBody(request.Json):
+    """`request.Body`, but nothing other than a JSON object in UTF-8 is taken for one.
+
+    UtilMeta takes forms, XML, query strings and Python literals for a body too, and casts what it
+    finds.
+    """
+
+    absent = b""
+
+    def getter(self, request: Request, field: ParserField) -> Any:
+        """Return the body as an instance of the schema that the parameter is annotated with.
+
+        Raises Problem `unsupported_media_type`, `payload_too_large`, `malformed_json` or
+        `invalid_request`, the last with every field at fault.
+        """
+        http: HttpRequest = request.adaptor.request
+        chunked = bool(http.META.get("HTTP_TRANSFER_ENCODING"))
+        empty = http.META.get("CONTENT_LENGTH") in (None, "", "0") and not chunked
+        text = b""
+        if not empty:
+            check_media_type(http)
+            text = read(http, chunked)
+        return parse_fields(text or self.absent, field.type)
+
+
+class OptionalJsonBody(JsonBody):
+    """A JsonBody that takes no body at all for `{}`."""
+
+    absent = b"{}"
+
+
+def check_media_type(http: HttpRequest) -> None:
+    """Raise Problem `unsupported_media_type` unless a request says that it carries JSON in UTF-8."""
+    parameters = {name.lower(): value.lower() for name, value in (http.content_params or {}).items()}
+    if (http.content_type or "").lower() != "application/json" or parameters not in (
+        {},
+        {"charset": "utf-8"},
+    ):
+        raise Problem("unsupported_media_type")
+
+
+def read(http: HttpRequest, chunked: bool) -> bytes:
+    """Return the bytes of a body; raise Problem `payload_too_large` before reading a declared excess."""
+    if chunked:
+        text = read_chunks(http)
+    elif declared_length(http) > MAX_BODY_BYTES:
+        raise Problem("payload_too_large")
+    else:
+        try:
+            text = http.body
+        except OSError:  # the client went away, or is too slow
+            raise Problem("malformed_json") from None
+    if len(text) > MAX_BODY_BYTES:
+        raise Problem("payload_too_large")
+    return text
+
+
+def declared_length(http: HttpRequest) -> int:
+    """Return the Content-Length; raise Problem `malformed_json` if it is no number."""
+    text = http.META["CONTENT_LENGTH"]
+    if not (text.isascii() and text.isdigit()):
+        raise Problem("malformed_json")
+    return int(text)
+
+
+def read_chunks(http: HttpRequest) -> bytes:
+    """Return a body whose length nobody declared, of which Django reads nothing.
+
+    Raises Problem `malformed_json` when the server cannot tell where it ends (the development server).
+    """
+    if not http.environ.get("wsgi.input_terminated"):
+        raise Problem("malformed_json")
+    try:
+        text: bytes = http.environ["wsgi.input"].read(MAX_BODY_BYTES + 1)
+    except Exception:  # noqa: BLE001  (each server has its own for chunks that are none)
+        raise Problem("malformed_json") from None
+    return text
+
+
+def parse_json(text: bytes) -> Any:
+    """Return the value of a JSON text in UTF-8; raise Problem `malformed_json` if it is none.
+
+    Stricter than `json.loads`: no NaN and no Infinity, which are not JSON, and no name twice in an
+    object, which parsers read differently (RFC 8259, section 4).
+    """
+    try:
+        return json.loads(text.decode(), object_pairs_hook=_without_duplicates, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        raise Problem("malformed_json") from None
+
+
+def parse_fields(text: bytes, schema: Any) -> Any:
+    """Return an instance of a schema; raise Problem `invalid_request` with every field at fault."""
+    data = parse_json(text)
+    if not isinstance(data, dict):
+        raise Problem("invalid_request", "The body must be a JSON object.")
+    known = {name: value for name, value in data.items() if name in schema.__parser__.fields}
+    errors = [{"field": name, "message": "There is no such field."} for name in data if name not in known]
+    try:
+        instance = schema.__from__(known)
+    except ParseError as error:
+        errors = [_fault(each) for each in getattr(error, "errors", [error])] + errors
+    if errors:
+        raise Problem(
+            "invalid_request", "A field is missing, unknown or not valid.", errors=errors[:MAX_FAULTS]
+        )
+    return instance
+
+
+def _fault(error: ParseError) -> dict[str, str]:
+    if isinstance(error, AbsenceError):
+        return {"field": str(error.item), "message": "This field is required."}
+    return {"field": error.field.name, "message": error.field.type.message}
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name twice")
+    return found
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(constant)

@@ -1,0 +1,123 @@
+"""Logs: one record a request, named after what happened in it; JSON in production, a line in development.
+
+No record holds anything that the client sent, but for its address: not the path, which may be a
+password in the wrong place, and not the name that somebody tried to log in with.
+"""
+
+import json
+import logging
+import time
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import uuid4
+
+from utilmeta.core.request import Request
+
+from config import settings
+
+METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
+WARNINGS = frozenset(("login_failure", "throttled", "cross_site_request", "service_unavailable"))
+
+logger = logging.getLogger("demo-user")
+
+
+@dataclass
+class Record:
+    """What is known of one request; the Django request carries it as `record`."""
+
+    method: str
+    client: str
+    route: str | None = None
+    request_id: str = field(default_factory=lambda: uuid4().hex)
+    event: str = "request"
+    user_id: int | None = None
+    error: BaseException | None = None
+    start: float = field(default_factory=time.perf_counter)
+
+    def write(self, status: int) -> None:
+        """Write the record, at the end of its request."""
+        if self.error and status == 500:
+            self.event = "unhandled_error"
+        elif status == 503:
+            self.event = "service_unavailable"
+        level = logging.INFO
+        if self.event in WARNINGS:
+            level = logging.WARNING
+        elif self.event == "unhandled_error":
+            level = logging.ERROR
+        logger.log(level, self.event, exc_info=self.error, extra={"fields": self.fields(status)})
+
+    def fields(self, status: int) -> dict[str, Any]:
+        """Return what the record says, duration in milliseconds."""
+        fields = {
+            "request_id": self.request_id,
+            "method": self.method if self.method in METHODS else "other",
+            "route": self.route,
+            "status": status,
+            "duration_ms": round((time.perf_counter() - self.start) * 1000, 1),
+            "user_id": self.user_id,
+            "client": self.client,
+        }
+        return {name: value for name, value in fields.items() if value is not None}
+
+
+def note(request: Request, event: str | None = None, user_id: int | None = None) -> None:
+    """Note what happens in a request, and to which user; its record will say so."""
+    record: Record = request.adaptor.request.record
+    record.event = event or record.event
+    record.user_id = user_id or record.user_id
+
+
+class JsonFormatter(logging.Formatter):
+    """A record as one line of JSON, in which nothing can break a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        entry = {
+            "time": utc(record.created),
+            "level": record.levelname,
+            "logger": record.name,
+            "event": record.getMessage(),
+            **getattr(record, "fields", {}),
+        }
+        if record.exc_info:
+            entry["trace"] = self.formatException(record.exc_info)
+        return json.dumps(entry)
+
+
+class LineFormatter(logging.Formatter):
+    """A record as one line for people, a trace indented below it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        fields = [f" {name}={value}" for name, value in getattr(record, "fields", {}).items()]
+        text = f"{record.levelname} {record.getMessage()}{''.join(fields)}"
+        line = f"{utc(record.created)} {text.encode('unicode_escape').decode()}"
+        if record.exc_info:
+            line += "\n" + "\n".join(
+                f"    {each}" for each in self.formatException(record.exc_info).splitlines()
+            )
+        return line
+
+
+def utc(seconds: float) -> str:
+    """Return a time, given in seconds since 1970, in ISO 8601 and UTC."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{int(seconds % 1 * 1000):03}Z"
+
+
+CONFIG: dict[str, Any] = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"ours": {"()": JsonFormatter if settings.production else LineFormatter}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "ours"}},
+    "root": {"handlers": ["stderr"], "level": "WARNING"},
+    "loggers": {
+        # Only our own records: at lower levels, libraries write what passes through them.
+        "demo-user": {"level": settings.log_level},
+        # Django's record of a request would be a second one, with the client's words in it.
+        **{
+            name: {"handlers": [], "propagate": False, "level": "CRITICAL"}
+            for name in ("django.request", "django.server", "django.security")
+        },
+    },
+}

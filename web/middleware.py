@@ -1,0 +1,115 @@
+"""What happens to every request around the API: its record, its headers, and who may send it."""
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from django.core.signals import got_request_exception
+from django.dispatch import receiver
+from django.http import HttpResponse
+from utilmeta import service
+from utilmeta.core.api import API
+
+from config import settings
+
+from .client import client_address
+from .http import HttpRequest
+from .logs import Record
+from .problems import CONTENT_TYPE, Problem, from_status, to_response
+
+GetResponse = Callable[[HttpRequest], HttpResponse]
+
+API_PREFIX = "/api"
+SAFE_METHODS = frozenset(("GET", "HEAD", "OPTIONS", "TRACE"))
+CONTENT_SECURITY_POLICY = "default-src 'none'; frame-ancestors 'none'"
+
+
+def record(get_response: GetResponse) -> GetResponse:
+    """Outermost: give every request an id and a record, and every error of Django's our form of body."""
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        entry = Record(method=request.method or "", client=client_address(request))
+        request.record = entry
+        response = get_response(request)
+        if response.status_code >= 400 and response.headers.get("Content-Type") != CONTENT_TYPE:
+            problem = from_status(response.status_code)
+            response.content = problem.body(entry.request_id)
+            response.headers["Content-Type"] = CONTENT_TYPE
+            response.headers["Content-Length"] = str(len(response.content))
+        if request.method == "HEAD":
+            response.content = b""
+        response.headers["X-Request-ID"] = entry.request_id
+        entry.write(response.status_code)
+        return response
+
+    return middleware
+
+
+@receiver(got_request_exception)
+def note_error(request: HttpRequest, **kwargs: Any) -> None:
+    """Note the exception that Django is about to answer with a 500."""
+    request.record.error = sys.exc_info()[1]
+
+
+def headers(get_response: GetResponse) -> GetResponse:
+    """Tell browsers to keep nothing of the API, and to load and frame nothing."""
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        response = get_response(request)
+        if is_api(request):
+            response.headers["Cache-Control"] = "no-store"
+        response.headers.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)
+        return response
+
+    return middleware
+
+
+def guard(get_response: GetResponse) -> GetResponse:
+    """Let only requests to addresses that exist, and from pages of our own, through to the API.
+
+    The session cookie comes along with whatever a browser sends here, also for a page of somebody
+    else. Browsers say where a request comes from, in Sec-Fetch-Site or Origin, and pages cannot
+    change that; a client that says nothing is not a browser (OWASP's CSRF cheat sheet, "Fetch
+    Metadata"; W3C Fetch Metadata Request Headers).
+    """
+    routes = frozenset(paths_of(service.resolve(), API_PREFIX))
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        path = request.path_info.removesuffix("/")
+        if path in routes:
+            request.record.route = path
+        if is_api(request):
+            if request.method not in SAFE_METHODS and not is_same_origin(request):
+                request.record.event = "cross_site_request"
+                return to_response(Problem("cross_site_request"), request.record.request_id)
+            # UtilMeta answers OPTIONS as the method that this names; CORS has been answered before.
+            request.META.pop("HTTP_ACCESS_CONTROL_REQUEST_METHOD", None)
+            if path not in routes:
+                return to_response(Problem("not_found"), request.record.request_id)
+        return get_response(request)
+
+    return middleware
+
+
+def is_api(request: HttpRequest) -> bool:
+    """Tell whether a request is for the API, existing address or not."""
+    return request.path_info == API_PREFIX or request.path_info.startswith(API_PREFIX + "/")
+
+
+def is_same_origin(request: HttpRequest) -> bool:
+    """Tell whether a request comes from a page of ours or of a trusted origin, or from no page at all."""
+    origin = request.headers.get("Origin")
+    if origin in settings.trusted_origins:
+        return True
+    if origin is not None and origin != f"{request.scheme}://{request.get_host()}":
+        return False
+    return request.headers.get("Sec-Fetch-Site", "none") in ("same-origin", "none")
+
+
+def paths_of(api: type[API], prefix: str) -> list[str]:
+    """Return the path of every endpoint under an API class; none of them has parameters."""
+    paths = []
+    for route in api._routes:
+        path = f"{prefix}/{route.route}".rstrip("/")
+        paths += [path] if route.is_endpoint else paths_of(route.handler, path)
+    return paths

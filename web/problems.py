@@ -1,0 +1,153 @@
+"""Every error answer of the service, in RFC 9457 form: one table decides status, code and text."""
+
+import json
+from http import HTTPStatus
+from typing import Any
+
+import utype
+from django.db import DatabaseError, InterfaceError, OperationalError
+from django.http import HttpResponse
+from limits.errors import StorageError
+from utilmeta.core import api
+from utilmeta.core.response import Response
+from utilmeta.utils import Error, exceptions
+
+from .logs import Record
+
+CONTENT_TYPE = "application/problem+json"
+RETRY_AFTER_SECONDS = 5
+
+# code: (status, the sentence for people)
+PROBLEMS: dict[str, tuple[int, str]] = {
+    "malformed_json": (400, "The body is not a JSON text in UTF-8 without duplicate names."),
+    "invalid_request": (400, "The request is not valid."),
+    "username_exists": (400, "Username exists"),
+    "not_logged_in": (401, "Log in first."),
+    "invalid_credentials": (403, "Username or password wrong"),
+    "reauthentication_required": (403, "The login is too long ago: send current_password as well."),
+    "cross_site_request": (403, "Requests from other sites are not accepted."),
+    "not_found": (404, "There is nothing at this address."),
+    "method_not_allowed": (405, "This address does not take this method."),
+    "payload_too_large": (413, "The body is larger than 64 KiB."),
+    "unsupported_media_type": (415, "The body must be application/json in UTF-8."),
+    "too_many_requests": (429, "Too many attempts. Try again later."),
+    "internal_error": (500, "Something went wrong here. Quote the request_id when you report it."),
+    "service_unavailable": (503, "The service cannot answer now. Try again soon."),
+}
+# What a status means when nothing more is known; 400 and 403 may mean anything.
+CODES = {status: code for code, (status, _) in PROBLEMS.items() if status not in (400, 403)}
+
+
+class Problem(exceptions.HttpError):
+    """An error answer; raise it anywhere below the API.
+
+    `errors` are the fields at fault, each {"field": …, "message": …}. None of the texts may hold
+    anything that the client sent, but for the names of its fields.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        detail: str | None = None,
+        *,
+        errors: list[dict[str, str]] | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        status, text = PROBLEMS[code]
+        super().__init__(detail or text, status=status)
+        self.code = code
+        self.errors = errors
+        self.headers = dict(headers or {})
+        if code == "service_unavailable":
+            self.headers.setdefault("Retry-After", str(RETRY_AFTER_SECONDS))
+
+    def body(self, request_id: str) -> bytes:
+        """Return the JSON of the answer."""
+        members: dict[str, Any] = {
+            "type": "about:blank",
+            "title": HTTPStatus(self.status).phrase,
+            "status": self.status,
+            "code": self.code,
+            "detail": self.message,
+        }
+        if self.errors:
+            members["errors"] = self.errors
+        return json.dumps(members | {"request_id": request_id}).encode()
+
+
+class FieldError(utype.Schema):
+    """One field at fault."""
+
+    field: str
+    message: str
+
+
+class ProblemSchema(utype.Schema):
+    """An error answer in RFC 9457 form."""
+
+    type: str = utype.Field(example="about:blank")
+    title: str = utype.Field(example="Bad Request")
+    status: int = utype.Field(ge=400, le=599, example=400)
+    code: str = utype.Field(enum=list(PROBLEMS), description="Stable; what a client should look at.")
+    detail: str = utype.Field(description="A sentence for people.")
+    errors: list[FieldError] = utype.Field(required=False, description="The fields at fault.")
+    request_id: str = utype.Field(description="Also the X-Request-ID header of the response.")
+
+
+class QuietResponse(Response):
+    """The response of a root API, which UtilMeta makes of an error that its hook did not get."""
+
+    def init_error(self, error: Any) -> None:
+        """Leave the error to Django, where UtilMeta prints it with its local variables."""
+        if error:
+            raise error
+
+
+class ProblemResponse(Response):
+    """An error; `code` tells which."""
+
+    name = "Problem"
+    content_type = CONTENT_TYPE
+    result: ProblemSchema
+
+
+@api.handle("*", Exception)
+def answer_with_problem(self: api.API, error: Error) -> ProblemResponse:
+    """Answer whatever is raised below an API; an attribute of the root API makes it do so."""
+    problem = from_exception(error.exception)
+    record: Record = self.request.adaptor.request.record
+    if problem is not error.exception and problem.status >= 500:
+        record.error = error.exception
+    return ProblemResponse(
+        content=problem.body(record.request_id),
+        status=problem.status,
+        headers=problem.headers,
+        content_type=CONTENT_TYPE,
+        request=self.request,
+    )
+
+
+def from_exception(error: BaseException) -> Problem:
+    """Return the problem that answers an exception of ours, of UtilMeta's or of the database's."""
+    if isinstance(error, Problem):
+        return error
+    # A plain DatabaseError is SQLite's for a file that is damaged; the other kinds are defects here.
+    if type(error) in (DatabaseError, OperationalError) or isinstance(error, InterfaceError | StorageError):
+        return Problem("service_unavailable")
+    problem = from_status(error.status if isinstance(error, exceptions.HttpError) else 500)
+    if isinstance(error, exceptions.MethodNotAllowed):
+        problem.headers["Allow"] = error.allows.upper()
+    return problem
+
+
+def from_status(status: int) -> Problem:
+    """Return the problem for an error of which only the status is known."""
+    default = "invalid_request" if status < 500 else "internal_error"
+    return Problem(CODES.get(status, default))
+
+
+def to_response(problem: Problem, request_id: str) -> HttpResponse:
+    """Return Django's response of a problem, for what stands outside of the API."""
+    return HttpResponse(
+        problem.body(request_id), status=problem.status, content_type=CONTENT_TYPE, headers=problem.headers
+    )

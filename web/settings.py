@@ -1,0 +1,41 @@
+"""What Django is told beyond UtilMeta's own settings."""
+
+from typing import Any
+
+from config import settings
+
+MIDDLEWARE = [
+    "web.middleware.record",
+    "web.middleware.headers",
+    "django.middleware.security.SecurityMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    # Only for those who need it: it costs every request something.
+    *(["corsheaders.middleware.CorsMiddleware"] if settings.trusted_origins else []),
+    "django.middleware.common.CommonMiddleware",
+    "web.middleware.guard",
+]
+
+SETTINGS: dict[str, Any] = {
+    "DATABASES": {"default": settings.database_url},
+    "ALLOWED_HOSTS": settings.allowed_hosts,
+    "SECRET_KEY_FALLBACKS": settings.secret_key_fallbacks,
+    # Django's debug pages show settings, and other people's cookies.
+    "DEBUG": False,
+    "LOGGING_CONFIG": None,
+    "X_FRAME_OPTIONS": "DENY",
+    "SECURE_REFERRER_POLICY": "same-origin",
+    "SECURE_HSTS_SECONDS": 365 * 24 * 3600 if settings.production else 0,
+    "SECURE_PROXY_SSL_HEADER": ("HTTP_X_FORWARDED_PROTO", "https") if settings.trusted_proxies else None,
+    "CORS_ALLOWED_ORIGINS": settings.trusted_origins,
+    "CORS_ALLOW_CREDENTIALS": True,
+    "CORS_ALLOW_HEADERS": ["content-type"],
+    "CORS_ALLOW_METHODS": ["GET", "POST", "PUT"],
+    "CORS_EXPOSE_HEADERS": ["X-Request-ID", "Retry-After"],
+    "CORS_URLS_REGEX": r"^/api(/|$)",
+    "SILENCED_SYSTEM_CHECKS": [
+        "security.W003",  # Django's CSRF tokens: web.middleware.guard stands in their place
+        "security.W005",  # HSTS for subdomains binds a whole domain: that is for its owner to say
+        "security.W008",  # the redirect from HTTP to HTTPS is the proxy's work
+        "security.W021",  # preloading, as W005
+    ],
+}

@@ -1,0 +1,81 @@
+"""What must be in order before the service answers."""
+
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+import utilmeta
+from django.core.management import call_command
+from django.db import DatabaseError, connection
+from django.db.migrations.executor import MigrationExecutor
+
+from config import EXIT_CODE, settings
+
+
+def prepare_development() -> None:
+    """Make sure that the development server can serve: its port is free, its database up to date.
+
+    Says in one line what it did to the database. Exits with one line when something is not right.
+    """
+    if settings.production:
+        refuse_to_start("production is served by a WSGI server, as in: gunicorn server:app")
+    try:
+        with socket.create_server((settings.host, settings.port)):
+            pass
+    except OSError as error:
+        refuse_to_start(
+            f"it cannot listen on {settings.host}:{settings.port}: {os.strerror(error.errno or 0)}"
+        )
+    try:
+        missing = missing_migrations()
+        if missing:
+            call_command("migrate", verbosity=0, interactive=False)
+            print(f"Brought the database up to date: {', '.join(missing)}.", flush=True)
+    except DatabaseError as error:
+        refuse_to_start(
+            f"the database {connection.settings_dict['NAME']} cannot be used: {first_line(error)}"
+        )
+
+
+def check_production() -> None:
+    """Exit with one line when the database lacks migrations, which production never applies by itself.
+
+    Does nothing in development, and under a command (`meta migrate`, say). A database that cannot be
+    reached is no reason to exit: it may come back.
+    """
+    if not settings.production or is_command():
+        return
+    try:
+        missing = missing_migrations()
+    except DatabaseError as error:
+        print(f"demo-user: the database cannot be reached now: {first_line(error)}", file=sys.stderr)
+    else:
+        if missing:
+            refuse_to_start(f"the database lacks {', '.join(missing)}. Run: meta migrate")
+    finally:
+        # A server may fork after this, and two processes must not share a connection.
+        connection.close()
+
+
+def missing_migrations() -> list[str]:
+    """Return the names of the migrations that the database lacks; raises DatabaseError."""
+    executor = MigrationExecutor(connection)
+    return [str(migration) for migration, _ in executor.migration_plan(executor.loader.graph.leaf_nodes())]
+
+
+def is_command() -> bool:
+    """Tell whether this process is `meta` or `python -m django`, and not a server."""
+    return bool(getattr(utilmeta, "_cmd_env", False)) or Path(sys.argv[0]).parent.name == "django"
+
+
+def refuse_to_start(reason: str) -> NoReturn:
+    """Exit with one line on standard error."""
+    print(f"demo-user cannot start: {reason}", file=sys.stderr)
+    sys.exit(EXIT_CODE)
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of what an error says."""
+    return str(error).strip().partition("\n")[0]
