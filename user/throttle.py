@@ -10,14 +10,14 @@ import time
 from typing import NoReturn
 
 from limits import RateLimitItem, parse
-from limits.storage import storage_from_string
-from limits.strategies import MovingWindowRateLimiter
 from utilmeta.core.request import Request
 
 from config import settings
 from web.client import client_network
 from web.logs import note
 from web.problems import Problem
+
+from .limiter import Limiter
 
 # A test run of a developer, who is one address and knows the passwords, should not meet a limit.
 SCALE = 1 if settings.production else 100
@@ -35,13 +35,7 @@ FAILURES_PER_USERNAME = _limit(100, "hour")
 ANY_FAILURE = parse("1/hour")
 SIGNUPS_PER_ADDRESS = _limit(60, "hour")
 
-# Whoever logs in waits for an answer of Redis, so not for long; errors become the library's own.
-OPTIONS = {"socket_timeout": 1, "socket_connect_timeout": 1, "wrap_exceptions": True}
-limiter = MovingWindowRateLimiter(
-    storage_from_string(settings.redis_url, **OPTIONS)
-    if settings.redis_url
-    else storage_from_string("memory://")
-)
+limiter = Limiter(settings.redis_url)
 
 
 def check_failures(request: Request, username: str) -> None:
@@ -80,5 +74,5 @@ def count_signup(request: Request) -> None:
 def refuse(request: Request, limit: RateLimitItem, key: tuple[str, ...]) -> NoReturn:
     """Raise Problem `too_many_requests`, which says when the oldest attempt that counts is forgotten."""
     note(request, "throttled")
-    wait = limiter.get_window_stats(limit, *key).reset_time - time.time()
+    wait = limiter.reset_time(limit, *key) - time.time()
     raise Problem("too_many_requests", headers={"Retry-After": str(max(1, round(wait)))})

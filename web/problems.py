@@ -7,7 +7,6 @@ from typing import Any
 import utype
 from django.db import DatabaseError, InterfaceError, OperationalError
 from django.http import HttpResponse
-from limits.errors import StorageError
 from utilmeta.core import api
 from utilmeta.core.response import Response
 from utilmeta.utils import Error, exceptions
@@ -132,7 +131,7 @@ def from_exception(error: BaseException) -> Problem:
     if isinstance(error, Problem):
         return error
     # A plain DatabaseError is SQLite's for a file that is damaged; the other kinds are defects here.
-    if type(error) in (DatabaseError, OperationalError) or isinstance(error, InterfaceError | StorageError):
+    if type(error) in (DatabaseError, OperationalError) or isinstance(error, InterfaceError):
         return Problem("service_unavailable")
     problem = from_status(error.status if isinstance(error, exceptions.HttpError) else 500)
     if isinstance(error, exceptions.MethodNotAllowed):

@@ -1,0 +1,56 @@
+"""Counting over moving windows: in Redis, together with other processes, or in this process alone."""
+
+import logging
+import time
+from typing import Any
+
+from limits import RateLimitItem
+from limits.errors import StorageError
+from limits.storage import storage_from_string
+from limits.strategies import MovingWindowRateLimiter
+
+# Whoever logs in waits for an answer of Redis, so not for long; its errors become StorageError.
+REDIS_OPTIONS = {"socket_timeout": 1, "socket_connect_timeout": 1, "wrap_exceptions": True}
+RETRY_SECONDS = 10
+
+logger = logging.getLogger("demo-user")
+
+
+class Limiter:
+    """A moving-window limiter that goes on counting by itself while Redis is away.
+
+    It says so once, tries Redis again every RETRY_SECONDS, and says when that is back.
+    """
+
+    def __init__(self, redis_url: str = "") -> None:
+        """Count in the Redis at a URL, or, without one, here."""
+        self.local = MovingWindowRateLimiter(storage_from_string("memory://"))
+        self.shared = redis_url and MovingWindowRateLimiter(storage_from_string(redis_url, **REDIS_OPTIONS))
+        self.away_until = 0.0
+
+    def hit(self, limit: RateLimitItem, *key: str) -> bool:
+        """Count, unless the limit is reached already; tell whether it was not."""
+        return bool(self._call("hit", limit, *key))
+
+    def test(self, limit: RateLimitItem, *key: str) -> bool:
+        """Tell whether the limit is not reached."""
+        return bool(self._call("test", limit, *key))
+
+    def reset_time(self, limit: RateLimitItem, *key: str) -> float:
+        """Return when the oldest count is forgotten, in seconds since 1970."""
+        return float(self._call("get_window_stats", limit, *key).reset_time)
+
+    def _call(self, name: str, *arguments: Any) -> Any:
+        if self.shared and time.monotonic() >= self.away_until:
+            try:
+                result = getattr(self.shared, name)(*arguments)
+            except StorageError:
+                if not self.away_until:
+                    logger.warning("redis_away")
+                self.away_until = time.monotonic() + RETRY_SECONDS
+            else:
+                if self.away_until:
+                    self.away_until = 0.0
+                    logger.warning("redis_back")
+                return result
+        return getattr(self.local, name)(*arguments)
