@@ -41,6 +41,7 @@ service.register_command(ServiceCommand)
 service.setup()
 
 from user.api import UserAPI  # noqa: E402  (Django's models can be imported only after the setup)
+from web.health import HealthAPI  # noqa: E402
 from web.http import HttpRequest  # noqa: E402
 from web.problems import QuietResponse, answer_with_problem  # noqa: E402
 from web.startup import check_production, prepare_development  # noqa: E402
@@ -50,6 +51,7 @@ class RootAPI(api.API):
     """Everything under /api."""
 
     user: UserAPI
+    health: HealthAPI
 
     response = QuietResponse
     handle_error = answer_with_problem

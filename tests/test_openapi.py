@@ -16,6 +16,8 @@ def test_document_knows_every_endpoint_and_the_error_schema():
         if method in ("get", "post", "put")
     }
     assert set(operations) == {
+        ("get", "/health"),
+        ("get", "/health/ready"),
         ("get", "/user"),
         ("put", "/user"),
         ("post", "/user/signup"),

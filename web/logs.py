@@ -40,7 +40,8 @@ class Record:
             self.event = "unhandled_error"
         elif status == 503:
             self.event = "service_unavailable"
-        level = logging.INFO
+        # Machines ask every few seconds how the service is.
+        level = logging.DEBUG if (self.route or "").startswith("/api/health") else logging.INFO
         if self.event in WARNINGS:
             level = logging.WARNING
         elif self.event == "unhandled_error":
