@@ -21,6 +21,13 @@ from dotenv import dotenv_values
 BASE_DIR = Path(__file__).resolve().parent
 DEVELOPMENT_SECRET_KEY = "development-only-this-key-is-public-and-protects-nothing"  # noqa: S105
 SECRET_KEY_MIN_LENGTH = 50
+# How long a request waits for PostgreSQL: seconds to connect, milliseconds for its network to answer, and
+# what one statement, and an open transaction between two of them, may take.
+POSTGRESQL_TIMEOUTS = {
+    "connect_timeout": 5,
+    "tcp_user_timeout": 10_000,
+    "options": "-c statement_timeout=10s -c idle_in_transaction_session_timeout=30s",
+}
 HOST_NAME = r"([a-z0-9-]+(\.[a-z0-9-]+)*|\[[0-9a-f:.]+\])"
 # gunicorn stops on a worker that exits with this code, and starts one with any other again for ever.
 EXIT_CODE = 3
@@ -114,9 +121,10 @@ def _database(text: str) -> dict[str, Any]:
         raise ValueError
     else:
         import_module("psycopg.conninfo").conninfo_to_dict(text)  # raises what it cannot connect with
-        database["OPTIONS"] = {"connect_timeout": 5} | database.get("OPTIONS", {})
-    # Connections last; one that went bad is replaced at the next request.
-    return database | {"CONN_MAX_AGE": None, "CONN_HEALTH_CHECKS": True}
+        database["OPTIONS"] = POSTGRESQL_TIMEOUTS | database.get("OPTIONS", {})
+    # Connections last. To check them costs a statement at each request; one that went bad fails one request,
+    # which is answered 503, and is replaced.
+    return database | {"CONN_MAX_AGE": None}
 
 
 def _setting(default: str, takes: str, parse: Callable[[str], Any], *, secret: bool = False) -> Any:
@@ -156,6 +164,9 @@ class Settings:
     host: str = _setting("127.0.0.1", "an IPv4 address or localhost", _host)
     port: int = _setting("8000", "a port, 1 to 65535", _whole_number(1, 65535))
     password_min_length: int = _setting("15", "a number of characters, 8 to 64", _whole_number(8, 64))
+    hash_concurrency: int = _setting(
+        "0", "how many passwords to hash at once, 1 to 64, or 0 for what fits the cores", _whole_number(0, 64)
+    )
     reauthentication_minutes: int = _setting("20", "minutes, 0 to 10080", _whole_number(0, 10080))
     throttle: bool = _setting("on", "on or off", _switch)
     log_level: str = _setting("INFO", "DEBUG, INFO, WARNING, ERROR or CRITICAL", _log_level)

@@ -1,6 +1,7 @@
 """What every test has at hand: the service on a database of its own, and browsers to use it with.
 
-The suite runs in development mode, or in production mode with UTILMETA_PRODUCTION=1 around it.
+The suite runs in development mode, or in production mode with UTILMETA_PRODUCTION=1 around it; on SQLite,
+or with TEST_DATABASE_URL=postgresql://… on a server where it may make databases, one for each process.
 """
 
 import os
@@ -13,8 +14,12 @@ from typing import Any
 import pytest
 from dotenv import dotenv_values
 
+from .databases import a_database, database_url
+
 ROOT = Path(__file__).parent.parent
 FOLDER = tempfile.TemporaryDirectory(prefix="demo-user-")
+
+NAME = f"demo_user_test_{os.getpid()}"
 
 # The defaults, whatever stands in a .env here; config.py reads the environment when it is imported.
 os.environ.update(
@@ -22,7 +27,7 @@ os.environ.update(
     | {
         "UTILMETA_PRODUCTION": os.environ.get("UTILMETA_PRODUCTION", "false"),
         "SECRET_KEY": "only-for-tests-" + "k" * 50,
-        "DATABASE_URL": f"sqlite:///{FOLDER.name}/db.sqlite3",
+        "DATABASE_URL": database_url(NAME, FOLDER.name),
         "THROTTLE": "off",
     }
 )
@@ -45,9 +50,10 @@ from .support import BASE_URL, PASSWORD, Process  # noqa: E402
 @pytest.fixture(scope="session", autouse=True)
 def database() -> Iterator[None]:
     """Make the tables, once for each process that runs tests."""
-    call_command("migrate", verbosity=0)
-    yield
-    connections.close_all()
+    with a_database(NAME):
+        call_command("migrate", verbosity=0)
+        yield
+        connections.close_all()
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +63,7 @@ def _clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     Session.objects.all().delete()
     User.objects.all().delete()
-    throttle.limiter.storage.reset()
+    throttle.limiter.local.storage.reset()
 
 
 @pytest.fixture

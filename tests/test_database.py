@@ -3,11 +3,13 @@
 import sqlite3
 import subprocess
 
+import pytest
 from django.core.management import call_command
 
 from config import BASE_DIR
 
 from .conftest import FOLDER
+from .databases import SERVER
 
 EXAMPLE = BASE_DIR / "db.sqlite3.example"
 SCHEMA = "SELECT type, name, tbl_name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_%' ORDER BY name"
@@ -26,6 +28,7 @@ def test_no_migration_is_missing():
     call_command("makemigrations", check=True, dry_run=True, verbosity=0)
 
 
+@pytest.mark.skipif(bool(SERVER), reason="the example is for SQLite")
 def test_example_has_the_schema_of_a_fresh_migration():
     assert rows(EXAMPLE, SCHEMA) == rows(f"{FOLDER.name}/db.sqlite3", SCHEMA)
     applied = "SELECT app, name FROM django_migrations ORDER BY id"

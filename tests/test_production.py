@@ -1,6 +1,7 @@
 """Production mode from outside: gunicorn with two workers, over a real connection."""
 
 import json
+import os
 import socket
 from collections.abc import Callable, Iterator
 
@@ -9,6 +10,7 @@ import pytest
 
 from config import BASE_DIR
 
+from .databases import a_database, database_url
 from .support import OTHER_PASSWORD, PASSWORD, Process, assert_problem, credentials, login, run
 
 COOKIE = "__Host-sessionid"
@@ -32,11 +34,13 @@ PRODUCTION = {
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
     """The service as it runs for real users."""
     folder = tmp_path_factory.mktemp("production")
-    settings = PRODUCTION | {"DATABASE_URL": f"sqlite:///{folder}/db.sqlite3"}
-    assert run("meta", "migrate", **settings).returncode == 0
-    process = Process(COMMAND, BASE_DIR, folder / "log", settings)
-    yield process.wait_until_it_serves()
-    process.stop()
+    name = f"demo_user_production_{os.getpid()}"
+    settings = PRODUCTION | {"DATABASE_URL": database_url(name, folder)}
+    with a_database(name):
+        assert run("meta", "migrate", **settings).returncode == 0
+        process = Process(COMMAND, BASE_DIR, folder / "log", settings)
+        yield process.wait_until_it_serves()
+        process.stop()
 
 
 @pytest.fixture

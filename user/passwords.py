@@ -16,7 +16,8 @@ CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os
 # A hash keeps a core busy for about a third of a second, on purpose, and whoever waits for one keeps a
 # thread of the server busy. In production, half of the cores and most threads are for users who are logged
 # in already; in development, nobody is to be turned away.
-HASH_CONCURRENCY, HASH_QUEUE_LENGTH = (max(1, CORES // 2), 2) if settings.production else (CORES, 64)
+HASH_CONCURRENCY = settings.hash_concurrency or (max(1, CORES // 2) if settings.production else CORES)
+HASH_QUEUE_LENGTH = 2 if settings.production else 64
 HASH_QUEUE_SECONDS = 15
 # Django's mark for "no password": checking against it takes as long as against a real hash, and fails.
 NO_PASSWORD = hashers.UNUSABLE_PASSWORD_PREFIX

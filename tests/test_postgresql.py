@@ -1,0 +1,131 @@
+"""PostgreSQL: its plans, its time-outs, and what happens while it is away."""
+
+import socket
+import time
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+from django.db import connection
+
+from config import settings
+from user.models import Session, User
+from user.session import live_sessions
+
+from .conftest import NAME
+from .databases import SERVER, database_url
+from .support import assert_problem, credentials, login
+
+pytestmark = pytest.mark.skipif(not SERVER, reason="TEST_DATABASE_URL names no PostgreSQL server")
+
+
+def plan_of(queryset) -> str:
+    """Return how PostgreSQL finds the rows of a query in a table that is not small."""
+    with connection.cursor() as cursor:
+        cursor.execute("SET enable_seqscan = off")  # a table of a few rows is read whole otherwise
+        plan: str = queryset.explain()
+        cursor.execute("RESET enable_seqscan")
+    return plan
+
+
+def test_session_is_found_by_its_key(bob):
+    sessions = live_sessions().filter(session_key=Session.objects.get().session_key).select_related("user")
+
+    plan = plan_of(sessions)
+
+    assert "Index Scan using user_session_session_key" in plan
+    assert "Seq Scan" not in plan
+
+
+def test_user_is_found_by_name(bob):
+    assert "Index Scan using user_user_username" in plan_of(User.objects.filter(username="bob"))
+
+
+def test_sessions_of_a_user_are_found_by_the_user(bob):
+    assert "user_session_user_id" in plan_of(
+        Session.objects.filter(user=User.objects.get(), deleted_time=None)
+    )
+
+
+def test_statement_is_given_up_in_bounded_time():
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW statement_timeout")
+        assert cursor.fetchone() == ("10s",)
+    assert settings.database_url["OPTIONS"]["connect_timeout"] == 5
+
+
+@pytest.fixture
+def administrator() -> Iterator[psycopg.Connection]:
+    """A connection of somebody who may close the database."""
+    with psycopg.connect(SERVER, autocommit=True) as server:
+        yield server
+
+
+def close(administrator: psycopg.Connection) -> None:
+    """Throw everybody out of the database, and let nobody in."""
+    administrator.execute(f"ALTER DATABASE {NAME} ALLOW_CONNECTIONS false")
+    administrator.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [NAME])
+
+
+def reopen(administrator: psycopg.Connection) -> None:
+    """Let everybody in again."""
+    administrator.execute(f"ALTER DATABASE {NAME} ALLOW_CONNECTIONS true")
+
+
+def test_database_that_goes_away_means_unavailable_and_comes_back_without_a_restart(
+    bob, make_client, administrator
+):
+    requests = [
+        lambda: bob.get("/api/user"),
+        lambda: login(make_client()),
+        lambda: make_client().post("/api/user/signup", json=credentials("eve")),
+        lambda: make_client().get("/api/health/ready"),
+    ]
+
+    close(administrator)
+    try:
+        for request in requests:
+            start = time.monotonic()
+            assert_problem(request(), 503, "service_unavailable")
+            assert time.monotonic() - start < 5
+        assert make_client().get("/api/health").status_code == 200
+        assert make_client().get("/api/user").status_code == 401
+    finally:
+        reopen(administrator)
+
+    assert [request().status_code for request in requests] == [200, 200, 200, 200]
+
+
+def test_connection_that_broke_fails_one_request_and_is_replaced(bob, administrator):
+    administrator.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [NAME])
+
+    assert_problem(bob.get("/api/user"), 503, "service_unavailable")
+    assert bob.get("/api/user").status_code == 200
+
+
+def test_lock_that_somebody_holds_means_unavailable_in_bounded_time(bob):
+    with connection.cursor() as cursor:
+        cursor.execute("SET statement_timeout = 200")
+    try:
+        with psycopg.connect(database_url(NAME, None)) as other:
+            other.execute("UPDATE user_user SET username = username")
+            assert_problem(bob.put("/api/user", json={"username": "robert"}), 503, "service_unavailable")
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("SET statement_timeout = '10s'")
+
+    assert bob.put("/api/user", json={"username": "robert"}).status_code == 200
+
+
+def test_server_that_never_answers_means_unavailable_in_bounded_time(client, monkeypatch):
+    connection.close()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setitem(connection.settings_dict, "HOST", "127.0.0.1")
+        monkeypatch.setitem(connection.settings_dict, "PORT", silent.getsockname()[1])
+        start = time.monotonic()
+
+        assert_problem(login(client), 503, "service_unavailable")
+
+        assert time.monotonic() - start < 10
+    monkeypatch.undo()
+    assert_problem(login(client), 403, "invalid_credentials")
