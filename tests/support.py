@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 
 from config import BASE_DIR, settings
 from server import app
@@ -139,6 +140,10 @@ class Process:
             else:
                 return self
         raise AssertionError(f"no answer; {self.log}")
+
+    def children(self) -> list[psutil.Process]:
+        """Return the processes that this one started."""
+        return psutil.Process(self.process.pid).children(recursive=True)
 
     def exit_code(self) -> int:
         """Wait until the process ends by itself; return its exit code."""
