@@ -78,6 +78,18 @@ def test_while_redis_is_away_it_counts_here_and_says_so_once(key, tmp_path, capl
     assert [record.message for record in caplog.records] == ["redis_away", "redis_back", "redis_away"]
 
 
+def test_redis_that_stays_away_is_tried_again_without_a_word(key, caplog, monkeypatch):
+    limiter = Limiter(f"redis://127.0.0.1:{free_port()}/0")
+    limiter.hit(LIMIT, key)
+    now = time.monotonic()
+    monkeypatch.setattr("user.limiter.time.monotonic", lambda: now + RETRY_SECONDS)
+
+    assert limiter.hit(LIMIT, key)
+
+    assert limiter.away_until == now + 2 * RETRY_SECONDS
+    assert [record.message for record in caplog.records] == ["redis_away"]
+
+
 def test_redis_that_never_answers_is_away_in_bounded_time(key):
     import socket
 
