@@ -157,11 +157,18 @@ class Process:
 
 
 def run(
-    *command: str, cwd: Path = BASE_DIR, without: Sequence[str] = (), **settings: str
+    *command: str, cwd: Path = BASE_DIR, stdin: str = "", without: Sequence[str] = (), **settings: str
 ) -> subprocess.CompletedProcess[str]:
     """Run a command of the project to its end, in this environment with, and without, some settings."""
     environment = {name: value for name, value in os.environ.items() if name not in without} | settings
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
     return subprocess.run(
-        command, cwd=cwd, env=environment, capture_output=True, text=True, check=False, timeout=120
+        command,
+        cwd=cwd,
+        env=environment,
+        input=stdin,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
     )

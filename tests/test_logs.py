@@ -179,7 +179,7 @@ def test_nothing_secret_is_ever_written(make_user, make_client, written, monkeyp
         "/api/user/login",
         {"Origin": MARK, "Referer": MARK, "User-Agent": MARK, "X-Forwarded-For": MARK},
     )
-    monkeypatch.setattr("user.authentication._unique_username", None)
+    monkeypatch.setattr("user.authentication.unique_username", None)
     stranger.post("/api/user/signup", json=credentials("eve", password))
     bob.put("/api/user", json={"username": "eve", "password": password})
     bob.post("/api/user/logout")

@@ -61,6 +61,13 @@ def test_every_module_is_in_the_layout():
     assert modules - {"user/__init__.py"} <= listed
 
 
+def test_listed_commands_are_those_of_the_service():
+    listed = [command.split()[0] for command, _ in table("Operations")]
+    modules = [path.stem for path in (BASE_DIR / "user/management/commands").glob("[!_]*.py")]
+
+    assert sorted(listed) == sorted(modules)
+
+
 @pytest.mark.parametrize("title", ["Run", "Test"])
 def test_commands_are_one_line_each_and_pinned(title):
     command = re.search(r"```sh\n(.*?)\n```", section(title), re.DOTALL)[1]

@@ -40,12 +40,12 @@ class UserAuthentication(auth.User):
 
         Raises Problem `username_exists`, `invalid_request` or `too_many_requests`.
         """
-        _refuse_name_as_password(data.password, data.username)
+        refuse_name_as_password(data.password, data.username)
         throttle.count_signup(request)
         # Hashed before the transaction, which must not hold its locks for that long.
         user = User(username=data.username, password=hash_password(data.password))
         with transaction.atomic():
-            with _unique_username():
+            with unique_username():
                 user.save(force_insert=True)
             self.login_user(request, user)
         note(request, "signup", user.pk)
@@ -97,12 +97,12 @@ class UserAuthentication(auth.User):
         if "username" in data:
             changes["username"] = data.username
         if "password" in data:
-            _refuse_name_as_password(data.password, changes.get("username", user.username))
+            refuse_name_as_password(data.password, changes.get("username", user.username))
         self.reauthenticate(request, user, data)
         if "password" in data:
             changes["password"] = hash_password(data.password)
         with transaction.atomic():
-            with _unique_username():
+            with unique_username():
                 if changes and not User.objects.filter(pk=user.pk, password=user.password).update(**changes):
                     raise Problem("not_logged_in")
             for name, value in changes.items():
@@ -133,7 +133,8 @@ class UserAuthentication(auth.User):
 
 
 @contextmanager
-def _unique_username() -> Iterator[None]:
+def unique_username() -> Iterator[None]:
+    """Save a user; raise Problem `username_exists` when somebody has that name."""
     # The database decides: to ask it first whether a name is free would be a race.
     try:
         yield
@@ -143,6 +144,7 @@ def _unique_username() -> Iterator[None]:
         ) from None
 
 
-def _refuse_name_as_password(password: str, username: str) -> None:
+def refuse_name_as_password(password: str, username: str) -> None:
+    """Raise Problem `invalid_request` in production when a password is the username."""
     if settings.production and password.lower() == username:
         raise Problem("invalid_request", errors=[{"field": "password", "message": NewPassword.message}])

@@ -18,3 +18,16 @@ class Session(AbstractSession):
     """A login of one browser; it is over once `deleted_time` is set or `expiry_time` has come."""
 
     user = models.ForeignKey(User, related_name="sessions", null=True, default=None, on_delete=models.CASCADE)
+
+    class Meta:
+        """What `purgesessions` finds rows by."""
+
+        indexes = (
+            models.Index(fields=["expiry_time"], name="session_expiry_time"),
+            # A login does not touch this one: a new row has not ended.
+            models.Index(
+                fields=["deleted_time"],
+                name="session_deleted_time",
+                condition=models.Q(deleted_time__isnull=False),
+            ),
+        )

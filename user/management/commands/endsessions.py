@@ -1,0 +1,24 @@
+"""End the live sessions of a user, or of everybody."""
+
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from user.commands import OneLineErrorCommand, find_user, in_batches
+from user.session import end_sessions, live_sessions
+
+
+class Command(OneLineErrorCommand):
+    help = __doc__
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        whose = parser.add_mutually_exclusive_group(required=True)
+        whose.add_argument("username", nargs="?")
+        whose.add_argument("--all", action="store_true", help="the sessions of all users")
+
+    def handle(self, *args: Any, username: str | None, **options: Any) -> None:
+        sessions = live_sessions()
+        if username is not None:
+            sessions = sessions.filter(user=find_user(username))
+        ended = sum(end_sessions(batch) for batch in in_batches(sessions, "pk"))
+        self.stdout.write(f"Sessions ended: {ended}.")

@@ -1,0 +1,32 @@
+"""Set a user's password and end the user's sessions; the password is read as by createuser."""
+
+from typing import Any
+
+from django.core.management.base import CommandError, CommandParser
+from django.db import transaction
+
+from user.authentication import refuse_name_as_password
+from user.commands import OneLineErrorCommand, find_user, parse, read_password
+from user.models import User
+from user.passwords import hash_password
+from user.schema import UserUpdateSchema
+from user.session import end_sessions, live_sessions
+
+
+class Command(OneLineErrorCommand):
+    help = __doc__
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("username")
+
+    def handle(self, *args: Any, username: str, **options: Any) -> None:
+        user = find_user(username)
+        data = parse(UserUpdateSchema, password=read_password())
+        refuse_name_as_password(data.password, user.username)
+        # Hashed before the transaction, which must not hold its locks for that long.
+        password = hash_password(data.password)
+        with transaction.atomic():
+            if not User.objects.filter(pk=user.pk).update(password=password):
+                raise CommandError(f"The account {user.username} was deleted meanwhile.")
+            ended = end_sessions(live_sessions().filter(user=user))
+        self.stdout.write(f"Set the password of {user.username}. Sessions ended: {ended}.")
