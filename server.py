@@ -5,13 +5,14 @@ import sys
 
 import django
 from utilmeta import UtilMeta
-from utilmeta.conf import Preference, Time
+from utilmeta.conf import Preference
 from utilmeta.core import api
 from utilmeta.core.orm import Database, DatabaseConnections
 from utilmeta.core.server.backends.django import DjangoSettings
 
 from config import settings
 from web import logs
+from web.clock import TIME
 from web.commands import ServiceCommand
 from web.settings import MIDDLEWARE, SETTINGS
 
@@ -32,7 +33,7 @@ service = UtilMeta(
 )
 # UtilMeta installs packages that it misses while it runs, unless told not to.
 service.use(Preference(dependencies_auto_install_disabled=True))
-service.use(Time(datetime_format="%Y-%m-%dT%H:%M:%S.%fZ", time_zone="UTC", use_tz=True))
+service.use(TIME)
 service.use(
     DjangoSettings(secret_key=settings.secret_key, apps=["user"], middleware=MIDDLEWARE, extra=SETTINGS)
 )

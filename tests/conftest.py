@@ -4,6 +4,8 @@ The suite runs in development mode, or in production mode with UTILMETA_PRODUCTI
 or with TEST_DATABASE_URL=postgresql://… on a server where it may make databases, one for each process.
 """
 
+import json
+import logging
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -43,6 +45,7 @@ utilmeta._cmd_env = True  # as under `meta`: the database is made below
 from server import app  # noqa: E402
 from user import throttle  # noqa: E402
 from user.models import Session, User  # noqa: E402
+from web import logs  # noqa: E402
 
 from .support import BASE_URL, PASSWORD, Process  # noqa: E402
 
@@ -110,6 +113,26 @@ def bob(make_user: Callable[..., httpx.Client]) -> httpx.Client:
 def rf() -> RequestFactory:
     """Django's maker of requests, for what reads nothing but a request."""
     return RequestFactory()
+
+
+class Records(logging.Handler):
+    """Keeps what is logged, as the objects that the lines of JSON hold."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: list[dict[str, Any]] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.kept.append(json.loads(logs.JsonFormatter().format(record)))
+
+
+@pytest.fixture
+def records() -> Iterator[list[dict[str, Any]]]:
+    """The records of a test."""
+    handler = Records()
+    logging.getLogger("demo-user").addHandler(handler)
+    yield handler.kept
+    logging.getLogger("demo-user").removeHandler(handler)
 
 
 @pytest.fixture

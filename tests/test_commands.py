@@ -18,8 +18,8 @@ from config import BASE_DIR, settings
 from user import commands
 from user.management.commands import purgesessions, setpassword
 from user.models import Session, User
+from user.queries import live_sessions
 from user.schema import NewPassword, Username
-from user.session import live_sessions
 
 from .support import MIN_LENGTH, OTHER_PASSWORD, PASSWORD, assert_problem, login, run
 

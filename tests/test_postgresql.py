@@ -10,7 +10,7 @@ from django.db import connection
 
 from config import settings
 from user.models import Session, User
-from user.session import live_sessions
+from user.queries import live_sessions
 
 from .conftest import NAME
 from .databases import SERVER, database_url

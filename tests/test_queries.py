@@ -24,7 +24,7 @@ def statements(function) -> list[str]:
         ("PUT", "/api/user", {"username": "robert"}, 2),
         ("PUT", "/api/user", {"password": OTHER_PASSWORD}, 4),
         ("PUT", "/api/user", {"password": OTHER_PASSWORD, "current_password": PASSWORD}, 4),
-        ("POST", "/api/user/logout", None, 2),
+        ("POST", "/api/user/logout", None, 1),
         ("POST", "/api/user/login", credentials(), 3),
         ("POST", "/api/user/login", credentials(password="wrong"), 1),
         ("POST", "/api/user/signup", credentials("eve"), 3),

@@ -8,6 +8,7 @@ from web.problems import Problem
 from . import auth
 from .models import User
 from .schema import LoginSchema, LogoutSchema, SignupSchema, UserSchema, UserUpdateSchema
+from .session import EndingSessionSchema
 
 
 @auth.session_config.plugin
@@ -30,7 +31,7 @@ class UserAPI(api.API):
 
     @api.post
     def logout(
-        self, data: LogoutSchema = OptionalJsonBody(), session: auth.SessionSchema = auth.session_config
+        self, data: LogoutSchema = OptionalJsonBody(), session: EndingSessionSchema = auth.session_config
     ) -> None:
         """Log out; not being logged in is fine."""
         session.flush()

@@ -1,7 +1,7 @@
 """What it takes to become, stay and change a user: UtilMeta's `auth.User`, made safe."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from django.db import IntegrityError, transaction
@@ -17,8 +17,9 @@ from web.problems import Problem
 from . import throttle
 from .models import Session, User
 from .passwords import NO_PASSWORD, hash_password, renew_hash, verify_password
+from .queries import end_sessions, user_by_name
 from .schema import NewPassword, SignupSchema, UserUpdateSchema
-from .session import DBSessionSchema, end_sessions
+from .session import DBSessionSchema
 
 
 class UserAuthentication(auth.User):
@@ -26,7 +27,7 @@ class UserAuthentication(auth.User):
 
     def getter(self, request: Request, field: ParserField | None = None) -> User:
         """Return the user whose session a request carries; raise Problem `not_logged_in` without one."""
-        user: User = self.session_of(request).row.user
+        user: User = self.session_of(request).get_row().user  # type: ignore[assignment]
         note(request, user_id=user.pk)
         return user
 
@@ -58,7 +59,7 @@ class UserAuthentication(auth.User):
 
         Raises Problem `too_many_requests`.
         """
-        user = User.objects.filter(username=ident).first()
+        user = user_by_name.first(ident)
         if not self.verify(request, ident, password, user) or not user:
             return None
         try:
@@ -101,7 +102,8 @@ class UserAuthentication(auth.User):
         self.reauthenticate(request, user, data)
         if "password" in data:
             changes["password"] = hash_password(data.password)
-        with transaction.atomic():
+        # A new name is one statement, which needs no transaction around it.
+        with transaction.atomic() if "password" in data else nullcontext():
             with unique_username():
                 if changes and not User.objects.filter(pk=user.pk, password=user.password).update(**changes):
                     raise Problem("not_logged_in")
@@ -122,13 +124,13 @@ class UserAuthentication(auth.User):
             if not self.verify(request, user.username, data.current_password, user):
                 raise Problem("invalid_credentials")
         elif "password" in data:
-            login_time = self.session_of(request).row.created_time
+            login_time = self.session_of(request).get_row().created_time
             if timezone.now() - login_time >= settings.reauthentication_age:
                 raise Problem("reauthentication_required")
 
     def end_other_sessions(self, request: Request, user: User) -> None:
         """End every session of a user but the one of this request."""
-        others = Session.objects.filter(user=user).exclude(pk=self.session_of(request).row.pk)
+        others = Session.objects.filter(user=user).exclude(pk=self.session_of(request).get_row().pk)
         end_sessions(others)
 
 

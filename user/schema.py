@@ -111,8 +111,10 @@ class UserSchema(orm.Schema[User]):
 
     @classmethod
     def init(cls, user: User, context: Any = None) -> "UserSchema":
-        """Return the answer for a user in hand, whose row UtilMeta would read once more."""
-        return cls(id=user.pk, username=user.username, signup_time=user.signup_time)
+        """Return the answer for a user in hand, whose row UtilMeta would read once more, and check."""
+        answer = cls.__new__(cls)
+        dict.update(answer, id=user.pk, username=user.username, signup_time=user.signup_time)
+        return answer
 
 
 class UserUpdateSchema(utype.Schema):

@@ -11,9 +11,7 @@ from base64 import urlsafe_b64encode
 from datetime import timedelta
 from typing import Any
 
-import utype
 from django.core import signing
-from django.db.models import QuerySet
 from django.utils import timezone
 from utilmeta.core.auth.session import db as framework
 from utilmeta.core.request import Request, var
@@ -25,22 +23,12 @@ from web.problems import Problem
 
 from . import passwords
 from .models import Session, User
+from .queries import end_session, live_session, live_sessions
 
 SESSION_AGE = timedelta(days=7)
 ACTIVITY_INTERVAL = timedelta(minutes=10)
 KEY_BYTES = 32
 KEY_FORM = re.compile(r"[A-Za-z0-9_-]{43}")
-
-
-def live_sessions() -> "QuerySet[Session]":
-    """Return the sessions that are not over."""
-    sessions: QuerySet[Session] = Session.objects.filter(deleted_time=None, expiry_time__gt=timezone.now())
-    return sessions
-
-
-def end_sessions(sessions: "QuerySet[Session]") -> int:
-    """End those of some sessions that are live; return how many there were."""
-    return sessions.filter(deleted_time=None).update(deleted_time=timezone.now())
 
 
 def hash_key(key: str) -> str:
@@ -66,23 +54,28 @@ def new_key() -> str:
 class DBSessionSchema(framework.DBSessionSchema):
     """The session of one request; an anonymous one has neither key nor row."""
 
-    _session_key: str | None = None
+    _session_key: Any = None
     _row: Session | None = None
     _flushed = False
 
-    @property
-    @utype.Field(no_output=True)
-    def row(self) -> Session:
-        """The row of the session, with its user; raises Problem `not_logged_in` without one."""
+    def get_row(self) -> Session:
+        """Return the row of the session, with its user; raise Problem `not_logged_in` without one."""
         if not self._row:
             raise Problem("not_logged_in")
         return self._row
 
-    @property
-    @utype.Field(no_output=True)
-    def flushed(self) -> bool:
-        """Whether the browser should forget its key."""
-        return self._flushed
+    @classmethod
+    def init_from(cls, session_key: str | None, config: "DBSession") -> "DBSessionSchema":
+        """Return the session that a key opens, an empty one when none does.
+
+        UtilMeta parses the data of a session as if a client had sent them; these are our own, and signed.
+        """
+        session = cls.__new__(cls)
+        session._config = config
+        if session_key:
+            session._session_key = session_key
+            dict.update(session, session.load() or {})
+        return session
 
     def load(self) -> dict[str, Any] | None:
         """Return the data of a live row, read together with its user, or None.
@@ -90,7 +83,7 @@ class DBSessionSchema(framework.DBSessionSchema):
         A row is void when its data were signed for another row, user or password.
         """
         key, self._session_key = self._session_key or "", None
-        row = live_sessions().filter(session_key=hash_key(key)).select_related("user").first()
+        row = live_session.first(hash_key(key), timezone.now())
         if not row or not row.user:
             return None
         try:
@@ -121,42 +114,49 @@ class DBSessionSchema(framework.DBSessionSchema):
 
     def encode(self, session_dict: dict[str, Any]) -> str:
         """Return signed data, good only for this row, its user and the user's present password."""
-        return signing.dumps(session_dict, salt=salt_of(self.row))
+        return signing.dumps(session_dict, salt=salt_of(self.get_row()))
 
     def save(self, must_create: bool = False) -> None:
         """Update the row if it is live; a session that ended meanwhile stays so."""
-        row = live_sessions().filter(pk=self.row.pk, session_key=self.row.session_key)
-        row.update(encoded_data=self.encode(dict(self)))
+        row = self.get_row()
+        live = live_sessions().filter(pk=row.pk, session_key=row.session_key)
+        live.update(encoded_data=self.encode(dict(self)))
 
     def touch(self) -> None:
         """Note that the session is in use, unless that was noted a short while ago."""
-        now = timezone.now()
-        if not self.row.last_activity or now - self.row.last_activity >= ACTIVITY_INTERVAL:
-            live_sessions().filter(pk=self.row.pk).update(last_activity=now)
+        row, now = self.get_row(), timezone.now()
+        if not row.last_activity or now - row.last_activity >= ACTIVITY_INTERVAL:
+            live_sessions().filter(pk=row.pk).update(last_activity=now)
 
     def cycle_key(self) -> None:
         """Give the session a new key, and its data a signature for the user's present password.
 
         Raises Problem `not_logged_in` when the session has ended meanwhile.
         """
+        row = self.get_row()
         self._session_key = new_key()
-        self.row.session_key = hash_key(self._session_key)
-        columns = {"session_key": self.row.session_key, "encoded_data": self.encode(dict(self))}
-        if not live_sessions().filter(pk=self.row.pk).update(**columns):
+        row.session_key = hash_key(self._session_key)
+        columns = {"session_key": row.session_key, "encoded_data": self.encode(dict(self))}
+        if not live_sessions().filter(pk=row.pk).update(**columns):
             raise Problem("not_logged_in")
 
     def flush(self) -> None:
         """Log out: end the session, and let the browser forget its key."""
-        if self._row:
-            note(self._request, "logout", self._row.user_id)
-        super().flush()
-        self._row = None
+        if self._session_key:
+            ended, user_id = end_session(hash_key(self._session_key))
+            if ended:
+                note(self._request, "logout", user_id)
+        self.clear()
+        self._session_key = self._row = None
         self._flushed = True
 
-    def delete(self, session_key: str | None = None) -> None:
-        """End the session in the table."""
-        if self._row:
-            end_sessions(Session.objects.filter(pk=self._row.pk))
+
+class EndingSessionSchema(DBSessionSchema):
+    """A session that a request only ends, so that its row need not be read."""
+
+    def load(self) -> dict[str, Any]:
+        """Read nothing; the key alone ends the session."""
+        return {}
 
 
 class DBSession(framework.DBSession):
@@ -174,9 +174,9 @@ class DBSession(framework.DBSession):
         return session
 
     def getter(self, request: Request, field: ParserField | None = None) -> DBSessionSchema:
-        """Return the one session of a request."""
+        """Return the one session of a request, of the class that a parameter is annotated with."""
         if not self.context_var.contains(request):
-            self.context_var.setter(request, self.get_session(request))
+            self.context_var.setter(request, self.get_session(request, field and self.get_engine(field)))
         session: DBSessionSchema = self.context_var.getter(request)
         return session
 
@@ -189,7 +189,7 @@ class DBSession(framework.DBSession):
         """
         earlier = self.get_key(request)
         if earlier:
-            end_sessions(Session.objects.filter(session_key=hash_key(earlier)))
+            end_session(hash_key(earlier))
         session: DBSessionSchema = self.engine.init_from(None, config=self)
         session._request = request
         session.start(new_key(), key, var.user.getter(request))
@@ -201,15 +201,15 @@ class DBSession(framework.DBSession):
         if self.context_var.contains(request):
             session: DBSessionSchema = self.context_var.getter(request)
             response.patch_vary_headers("Cookie")
-            if session.flushed:
+            if session._flushed:
                 self.set_cookie(response, "", 0)
-            elif session.session_key:
-                if session.modified:
+            elif session._row:
+                if session._modified:
                     session.save()
                 else:
                     session.touch()
-                if session.session_key != self.get_key(request):
-                    self.set_cookie(response, session.session_key, self.cookie.age)
+                if session._session_key != self.get_key(request):
+                    self.set_cookie(response, session._session_key, self.cookie.age)
         return response
 
     def set_cookie(self, response: Response, value: str, max_age: int) -> None:

@@ -1,6 +1,7 @@
 """Where a request comes from."""
 
 import ipaddress
+from functools import lru_cache
 
 from django.http import HttpRequest
 
@@ -18,6 +19,12 @@ def client_address(request: HttpRequest) -> str:
     if settings.trusted_proxies:
         forwarded = [part.strip() for part in request.META.get("HTTP_X_FORWARDED_FOR", "").split(",")]
         address = forwarded[-settings.trusted_proxies :][0] or address
+    return normalize(address)
+
+
+@lru_cache(1024)
+def normalize(address: str) -> str:
+    """Return an IP address in its one form, or "unknown" for what is none."""
     try:
         ip = ipaddress.ip_address(address.partition("%")[0])  # behind it, anything may stand
     except ValueError:

@@ -5,7 +5,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from user.commands import OneLineErrorCommand, find_user, in_batches
-from user.session import end_sessions, live_sessions
+from user.queries import end_sessions, live_sessions
 
 
 class Command(OneLineErrorCommand):

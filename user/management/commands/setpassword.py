@@ -9,8 +9,8 @@ from user.authentication import refuse_name_as_password
 from user.commands import OneLineErrorCommand, find_user, parse, read_password
 from user.models import User
 from user.passwords import hash_password
+from user.queries import end_sessions, live_sessions
 from user.schema import UserUpdateSchema
-from user.session import end_sessions, live_sessions
 
 
 class Command(OneLineErrorCommand):

@@ -1,0 +1,91 @@
+"""Queries whose SQL is compiled once: to build and compile one costs Django more than to run it."""
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from django.db import DEFAULT_DB_ALIAS, connections
+from django.db.models import Expression, Field, Model, QuerySet
+from django.db.models.query import get_related_populators
+
+Row = TypeVar("Row", bound=Model)
+
+
+class Parameter(Expression):
+    """The place of a value that is known when the query runs."""
+
+    def __init__(self, field: "Field[Any, Any]", position: int) -> None:
+        """Stand for the value at a position, which is compared with a field."""
+        super().__init__(output_field=field)
+        self.position = position
+
+    def as_sql(self, compiler: Any, connection: Any) -> tuple[str, tuple[Any, ...]]:
+        """Return a placeholder, and this parameter in the place of its value."""
+        return "%s", (self,)
+
+    def value(self, values: tuple[Any, ...], connection: Any) -> Any:
+        """Return the value as the database's driver takes it."""
+        return self.output_field.get_db_prep_value(values[self.position], connection, prepared=True)
+
+
+class Compiled(NamedTuple):
+    """What Django's compiler found out about a query."""
+
+    sql: str
+    parameters: list[Parameter]
+    converters: list[tuple[int, list[Callable[[Any, Any, Any], Any]], Any]]
+    names: list[str]
+    related: list[Any]
+
+
+class CompiledQuery(Generic[Row]):
+    """A query for one row by given values, with the rows of `select_related`, compiled at its first run.
+
+    `build` makes its queryset of one parameter for each of `fields`, and stays the one place that says
+    what is selected, joined and compared.
+    """
+
+    def __init__(self, build: Callable[..., "QuerySet[Row]"], *fields: Any) -> None:
+        """Prepare the query that `build` makes."""
+        self._build = build
+        self._fields = fields
+
+    def first(self, *values: Any) -> Row | None:
+        """Return the row for some values, of their fields' Python types, or None."""
+        sql, parameters, converters, names, related = self._compiled
+        connection = connections[DEFAULT_DB_ALIAS]
+        with connection.cursor() as cursor:
+            cursor.execute(sql, [parameter.value(values, connection) for parameter in parameters])
+            found = cursor.fetchone()
+        if not found:
+            return None
+        columns = list(found)
+        for position, functions, expression in converters:
+            for convert in functions:
+                columns[position] = convert(columns[position], expression, connection)
+        row = self._model.from_db(DEFAULT_DB_ALIAS, names, columns[: len(names)])
+        for populator in related:
+            populator.populate(columns, row)
+        return row
+
+    @cached_property
+    def _queryset(self) -> "QuerySet[Row]":
+        return self._build(*(Parameter(each.field, position) for position, each in enumerate(self._fields)))
+
+    @property
+    def _model(self) -> type[Row]:
+        return self._queryset.model
+
+    @cached_property
+    def _compiled(self) -> Compiled:
+        compiler = self._queryset.query.get_compiler(DEFAULT_DB_ALIAS)
+        sql, parameters = compiler.as_sql()
+        expressions = [expression for expression, _, _ in compiler.select]
+        own = compiler.klass_info["select_fields"]
+        return Compiled(
+            sql,
+            list(parameters),
+            [(position, *found) for position, found in compiler.get_converters(expressions).items()],
+            [expressions[position].target.attname for position in own],
+            get_related_populators(compiler.klass_info, compiler.select, DEFAULT_DB_ALIAS),
+        )
