@@ -11,7 +11,7 @@ from utilmeta.core.orm import Database, DatabaseConnections
 from utilmeta.core.server.backends.django import DjangoSettings
 
 from config import settings
-from web import logs
+from web import logs, patches
 from web.clock import TIME
 from web.commands import ServiceCommand
 from web.settings import MIDDLEWARE, SETTINGS
@@ -19,6 +19,8 @@ from web.settings import MIDDLEWARE, SETTINGS
 # `python server.py` runs this file as __main__, and Django imports it as `server`: let that be the same.
 sys.modules.setdefault("server", sys.modules[__name__])
 logging.config.dictConfig(logs.CONFIG)
+if settings.utilmeta_patches:
+    patches.apply()
 
 service = UtilMeta(
     __name__,

@@ -1,0 +1,60 @@
+"""The patches of UtilMeta: they change nothing but what a request costs."""
+
+import pytest
+
+from config import BASE_DIR
+from web import patches
+
+from .support import run
+
+
+def transcript(folder, **settings: str) -> str:
+    """Return what the service answers to many requests."""
+    database = f"sqlite:///{folder}/db.sqlite3"
+    done = run("python", "-m", "tests.transcript", cwd=BASE_DIR, DATABASE_URL=database, **settings)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("production", ["true", "false"])
+def test_answers_are_the_same_without_the_patches(tmp_path_factory, production):
+    with_patches, without = (
+        transcript(
+            tmp_path_factory.mktemp("service"), UTILMETA_PATCHES=switch, UTILMETA_PRODUCTION=production
+        )
+        for switch in ("on", "off")
+    )
+
+    assert with_patches.splitlines() == without.splitlines()
+    for status in (200, 400, 401, 403, 404, 405, 413, 415):
+        assert f"\n{status}\n" in with_patches
+
+
+DEVELOPMENT = {"UTILMETA_PRODUCTION": "false", "PYTHONPATH": "."}
+PATCHED = """
+from utilmeta.core.request import var
+import server
+print(var.RequestContextVar.setup.__module__)
+"""
+
+
+@pytest.mark.parametrize(("switch", "module"), [("on", "web.patches"), ("off", "utilmeta.core.request.var")])
+def test_patches_can_be_switched_off(switch, module):
+    done = run("python", "-c", PATCHED, UTILMETA_PATCHES=switch, **DEVELOPMENT)
+
+    assert done.stdout.strip() == module
+    assert done.stderr == ""
+
+
+def test_other_version_runs_unpatched_with_one_warning():
+    code = "import utilmeta; utilmeta.__version__ = '2.9.0'" + PATCHED
+    done = run("python", "-c", code, **DEVELOPMENT)
+
+    assert done.stdout.strip() == "utilmeta.core.request.var"
+    (line,) = done.stderr.splitlines()
+    assert "utilmeta_unpatched" in line
+    assert "2.9.0" in line
+
+
+def test_installed_version_is_one_that_the_patches_were_tested_with():
+    assert patches.utilmeta.__version__ in patches.TESTED_VERSIONS

@@ -1,0 +1,181 @@
+"""UtilMeta's hot spots: each patch is the pull request that it should become.
+
+None of them changes what a request is answered, only what that costs. They are applied to the versions of
+UtilMeta with which the suite has passed with and without them, unless `UTILMETA_PATCHES` is off; with
+another version the service runs unpatched.
+"""
+
+import logging
+import sys
+from collections.abc import Callable
+from functools import cached_property, lru_cache
+from typing import Any
+
+import utilmeta
+from utilmeta.core.api import API, hook
+from utilmeta.core.api.route import APIRoute
+from utilmeta.core.request import Request, var
+from utilmeta.core.request.backends import django as backend
+from utilmeta.utils import awaitable, decorator, plugin
+
+TESTED_VERSIONS = ("2.8.1",)
+# Paths that exist: the guard lets no others through.
+CACHE_SIZE = 256
+
+logger = logging.getLogger("demo-user")
+
+
+def apply() -> None:
+    """Apply the patches, or warn that this version of UtilMeta is one that they were not tested with."""
+    if utilmeta.__version__ not in TESTED_VERSIONS:
+        logger.warning("utilmeta_unpatched", extra={"fields": {"version": utilmeta.__version__}})
+        return
+    for patch in PATCHES:
+        patch()
+
+
+def bind_variables_once() -> None:
+    """Bind a context variable to a request with an instance, not with a class.
+
+    `RequestContextVar.setup` declares a class with five functions for each of some 20 uses a request, and
+    compares two signatures each time, which takes a quarter of a GET. An instance has the same methods.
+    """
+    # The same method, for callers that are coroutines and for those that are not.
+    read, read_async = var.RequestContextVar.getter._syncfunc, var.RequestContextVar.getter._asyncfunc
+
+    class BoundVariable:
+        __slots__ = ("request", "variable")
+
+        def __init__(self, variable: var.RequestContextVar, request: Request) -> None:
+            self.variable = variable
+            self.request = request
+
+        def contains(self) -> Any:
+            return self.variable.contains(self.request)
+
+        def get(self) -> Any:
+            return read(self.variable, self.request)
+
+        @awaitable(get)  # type: ignore[no-redef]
+        async def get(self) -> Any:
+            return await read_async(self.variable, self.request)
+
+        def set(self, v: Any) -> Any:
+            return self.variable.setter(self.request, value=v)
+
+        def delete(self) -> Any:
+            return self.variable.deleter(self.request)
+
+    var.RequestContextVar.setup = lambda self, request: BoundVariable(self, request)
+
+
+def ask_the_flags_of_a_caller() -> None:
+    """Tell whether a caller is a coroutine by the flags of its code.
+
+    `from_coroutine` keeps the answers in a dictionary by code object, whose hash is made of everything in
+    it, at each of some 30 calls a request; the flags are what it computes the answer from.
+    """
+
+    def from_coroutine(level: int = 2) -> bool:
+        code = sys._getframe(level).f_code
+        if code.co_flags & decorator._CO_FROM_COROUTINE:
+            return True
+        if code.co_flags & decorator._CO_NESTED and code.co_name[0] == "<":
+            return from_coroutine(level + 2)
+        return False
+
+    decorator.from_coroutine = from_coroutine
+
+
+def prepare_plugins_once() -> None:
+    """Look up and wrap the handler of a plugin once.
+
+    `PluginEvent.get` inspects the signature of the same method, and wraps it twice, for each event in each
+    request. Only the target that it is called with changes.
+    """
+    # By the identity of the plugin, which is kept: its hash is made of all that it was made with.
+    handlers: dict[tuple[str, int, bool | None], tuple[Any, Callable[..., Any] | None]] = {}
+    get = plugin.PluginEvent.get
+
+    def prepared(
+        self: plugin.PluginEvent, each: Any, target: Any = None, asynchronous: bool | None = None
+    ) -> Callable[..., Any] | None:
+        key = (self.name, id(each), asynchronous)
+        if key not in handlers:
+            handlers[key] = (each, get(self, each, asynchronous=asynchronous))
+        handler = handlers[key][1]
+        if handler and target:
+            return lambda *args, **kwargs: handler(*args, target, **kwargs)
+        return handler
+
+    plugin.PluginEvent.get = prepared
+
+
+def match_paths_once() -> None:
+    """Ask only the routes whose expressions match a path, and let each change only what it has to.
+
+    `API._resolve` matches the path with every expression of every route in each request, though that
+    depends on the path alone. `APIRoute.match_route` writes back the parameters of the path when there are
+    none, and also for an endpoint of another method, which changes nothing.
+    """
+    resolve: Callable[[API], APIRoute] = API._resolve
+    match: Callable[[APIRoute, Request], bool] = APIRoute.match_route
+
+    @lru_cache(CACHE_SIZE)
+    def matching(routes: tuple[APIRoute, ...], path: str) -> list[APIRoute]:
+        return [route for route in routes if any(regex.fullmatch(path) for regex in route.regex_list)]
+
+    def _resolve(self: API) -> APIRoute:
+        self._routes = matching(tuple(type(self)._routes), var.unmatched_route.getter(self.request))
+        return resolve(self)
+
+    def match_route(self: APIRoute, request: Request) -> bool:
+        if self.method and not self.kwargs_regex and not self.header_names:
+            path = var.unmatched_route.getter(request)
+            return any(regex.fullmatch(path) for regex in self.regex_list)
+        return match(self, request)
+
+    API._resolve, APIRoute.match_route = _resolve, match_route
+
+
+def pass_errors_to_hooks_unparsed() -> None:
+    """Hand an error to its hook as it is.
+
+    `ErrorHook` has the parameters of each call checked against the hook's annotations, as if they came from
+    a client; they are the API and the error that UtilMeta itself has just put there.
+    """
+    hook.ErrorHook.parse_params = False
+
+
+def leave_addresses_until_asked() -> None:
+    """Work out the headers, the URL and the client's address of a request when they are asked for.
+
+    `DjangoRequestAdaptor` does all three at the start of a request, and most requests ask for none.
+    """
+
+    class LazyAdaptor:
+        @property
+        def _headers(self: Any) -> Any:
+            return self.request.headers
+
+        @cached_property
+        def _url(self: Any) -> Any:
+            return self.get_url()
+
+        @cached_property
+        def _address(self: Any) -> Any:
+            return backend.get_request_ip(self.request.META)
+
+    backend.DjangoRequestAdaptor.__init__ = backend.RequestAdaptor.__init__
+    for name in ("_headers", "_url", "_address"):
+        setattr(backend.DjangoRequestAdaptor, name, LazyAdaptor.__dict__[name])
+
+
+PATCHES = (
+    bind_variables_once,
+    ask_the_flags_of_a_caller,
+    prepare_plugins_once,
+    match_paths_once,
+    pass_errors_to_hooks_unparsed,
+    leave_addresses_until_asked,
+)
