@@ -141,6 +141,15 @@ class Process:
                 return self
         raise AssertionError(f"no answer; {self.log}")
 
+    def wait_until_granian_has_started(self, workers: int = 2) -> "Process":
+        """Wait until every worker of granian serves: one that is told to stop before does not listen."""
+        for _ in range(600):
+            if all(f"Started worker-{number + 1}" in self.log for number in range(workers)):
+                return self.wait_until_it_serves()
+            assert self.process.poll() is None, self.log
+            time.sleep(0.05)
+        raise AssertionError(f"not started; {self.log}")
+
     def children(self) -> list[psutil.Process]:
         """Return the processes that this one started."""
         return psutil.Process(self.process.pid).children(recursive=True)

@@ -1,4 +1,4 @@
-"""Production mode from outside: gunicorn with two workers, over a real connection."""
+"""Production mode from outside: each server with two workers, over a real connection."""
 
 import json
 import os
@@ -14,31 +14,41 @@ from .databases import a_database, database_url
 from .support import OTHER_PASSWORD, PASSWORD, Process, assert_problem, credentials, login, run
 
 COOKIE = "__Host-sessionid"
-COMMAND = (
-    "gunicorn",
-    "server:app",
-    "-c",
-    "tests/gunicorn_conf.py",
-    "--workers=2",
-    "--threads=4",
-    "--no-control-socket",
-)
+COMMANDS = {
+    "gunicorn": (
+        "gunicorn",
+        "server:app",
+        "-c",
+        "tests/gunicorn_conf.py",
+        "--workers=2",
+        "--threads=4",
+        "--no-control-socket",
+    ),
+    "granian": (
+        "sh",
+        "-c",
+        'set -a; . deploy/granian.conf; exec granian --port "$PORT" tests.granian_app:app',
+    ),
+}
 PRODUCTION = {
     "UTILMETA_PRODUCTION": "true",
     "SECRET_KEY": "a-key-of-the-tests-that-is-long-enough-for-production",
     "ALLOWED_HOSTS": "users.example",
+    "TRUSTED_PROXIES": "1",
 }
 
 
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+@pytest.fixture(scope="module", params=COMMANDS)
+def service(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
     """The service as it runs for real users."""
     folder = tmp_path_factory.mktemp("production")
-    name = f"demo_user_production_{os.getpid()}"
+    name = f"demo_user_production_{os.getpid()}_{request.param}"
     settings = PRODUCTION | {"DATABASE_URL": database_url(name, folder)}
     with a_database(name):
         assert run("meta", "migrate", **settings).returncode == 0
-        process = Process(COMMAND, BASE_DIR, folder / "log", settings)
+        process = Process(COMMANDS[request.param], BASE_DIR, folder / "log", settings)
+        if request.param == "granian":
+            process.wait_until_granian_has_started()
         yield process.wait_until_it_serves()
         process.stop()
 
@@ -49,7 +59,6 @@ def browser(service: Process) -> Iterator[Callable[[], httpx.Client]]:
     clients = []
 
     def open_browser() -> httpx.Client:
-        # gunicorn believes a proxy on this machine, so that the request counts as one over HTTPS.
         headers = {"Host": "users.example", "X-Forwarded-Proto": "https"}
         clients.append(httpx.Client(base_url=service.url, headers=headers))
         return clients[-1]
