@@ -30,6 +30,17 @@ def test_answers_are_the_same_without_the_patches(tmp_path_factory, production):
         assert f"\n{status}\n" in with_patches
 
 
+def test_parts_that_the_service_does_not_use_are_the_same_without_the_patches():
+    with_patches, without = (
+        run("python", "-m", "tests.internals", UTILMETA_PATCHES=switch, **DEVELOPMENT)
+        for switch in ("on", "off")
+    )
+
+    assert (with_patches.returncode, with_patches.stderr) == (0, "")
+    assert with_patches.stdout.splitlines() == without.stdout.splitlines()
+    assert "coroutine" in with_patches.stdout
+
+
 DEVELOPMENT = {"UTILMETA_PRODUCTION": "false", "PYTHONPATH": "."}
 PATCHED = """
 from utilmeta.core.request import var
