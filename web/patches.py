@@ -8,19 +8,19 @@ another version the service runs unpatched.
 import logging
 import sys
 from collections.abc import Callable
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any
 
 import utilmeta
-from utilmeta.core.api import API, hook
+from utilmeta.core.api import hook
 from utilmeta.core.api.route import APIRoute
 from utilmeta.core.request import Request, var
 from utilmeta.core.request.backends import django as backend
 from utilmeta.utils import awaitable, decorator, plugin
 
 TESTED_VERSIONS = ("2.8.1",)
-# Paths that exist: the guard lets no others through.
-CACHE_SIZE = 256
+# The same method, for callers that are coroutines and for those that are not.
+read, read_async = var.RequestContextVar.getter._syncfunc, var.RequestContextVar.getter._asyncfunc
 
 logger = logging.getLogger("demo-user")
 
@@ -40,9 +40,6 @@ def bind_variables_once() -> None:
     `RequestContextVar.setup` declares a class with five functions for each of some 20 uses a request, and
     compares two signatures each time, which takes a quarter of a GET. An instance has the same methods.
     """
-    # The same method, for callers that are coroutines and for those that are not.
-    read, read_async = var.RequestContextVar.getter._syncfunc, var.RequestContextVar.getter._asyncfunc
-
     class BoundVariable:
         __slots__ = ("request", "variable")
 
@@ -111,31 +108,30 @@ def prepare_plugins_once() -> None:
     plugin.PluginEvent.get = prepared
 
 
-def match_paths_once() -> None:
-    """Ask only the routes whose expressions match a path, and let each change only what it has to.
+def leave_variables_that_do_not_change() -> None:
+    """Match a path without binding variables, and write back only what a match changes.
 
-    `API._resolve` matches the path with every expression of every route in each request, though that
-    depends on the path alone. `APIRoute.match_route` writes back the parameters of the path when there are
-    none, and also for an endpoint of another method, which changes nothing.
+    `APIRoute.match_route` binds two context variables to the request for each route it tries, and writes
+    the parameters of the path back when there are none.
     """
-    resolve: Callable[[API], APIRoute] = API._resolve
     match: Callable[[APIRoute, Request], bool] = APIRoute.match_route
 
-    @lru_cache(CACHE_SIZE)
-    def matching(routes: tuple[APIRoute, ...], path: str) -> list[APIRoute]:
-        return [route for route in routes if any(regex.fullmatch(path) for regex in route.regex_list)]
-
-    def _resolve(self: API) -> APIRoute:
-        self._routes = matching(tuple(type(self)._routes), var.unmatched_route.getter(self.request))
-        return resolve(self)
-
     def match_route(self: APIRoute, request: Request) -> bool:
-        if self.method and not self.kwargs_regex and not self.header_names:
-            path = var.unmatched_route.getter(request)
-            return any(regex.fullmatch(path) for regex in self.regex_list)
-        return match(self, request)
+        path = read(var.unmatched_route, request)
+        for regex in self.regex_list:
+            found = regex.fullmatch(path)
+            if found:
+                break
+        else:
+            return False
+        rest = found.groupdict()
+        if self.header_names or rest.keys() - {"_"}:
+            return match(self, request)
+        if not self.method:
+            var.unmatched_route.setter(request, rest.get("_", ""))
+        return True
 
-    API._resolve, APIRoute.match_route = _resolve, match_route
+    APIRoute.match_route = match_route
 
 
 def pass_errors_to_hooks_unparsed() -> None:
@@ -175,7 +171,7 @@ PATCHES = (
     bind_variables_once,
     ask_the_flags_of_a_caller,
     prepare_plugins_once,
-    match_paths_once,
+    leave_variables_that_do_not_change,
     pass_errors_to_hooks_unparsed,
     leave_addresses_until_asked,
 )

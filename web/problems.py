@@ -1,7 +1,7 @@
 """Every error answer of the service, in RFC 9457 form: one table decides status, code and text."""
 
 import json
-from http import HTTPStatus
+from http.client import responses
 from typing import Any
 
 import utype
@@ -64,7 +64,7 @@ class Problem(exceptions.HttpError):
         """Return the JSON of the answer."""
         members: dict[str, Any] = {
             "type": "about:blank",
-            "title": HTTPStatus(self.status).phrase,
+            "title": responses[self.status],
             "status": self.status,
             "code": self.code,
             "detail": self.message,

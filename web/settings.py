@@ -2,6 +2,10 @@
 
 from typing import Any
 
+from django.core import signals
+from django.core.cache import close_caches
+from django.db import reset_queries
+
 from config import settings
 
 MIDDLEWARE = [
@@ -39,3 +43,7 @@ SETTINGS: dict[str, Any] = {
         "security.W021",  # preloading, as W005
     ],
 }
+
+# Django looks around each request for a cache and for the log of queries of DEBUG; neither is used here.
+signals.request_finished.disconnect(close_caches)
+signals.request_started.disconnect(reset_queries)
