@@ -1,5 +1,8 @@
 """The service: declared, configured and mounted. `meta run` or `python server.py` serves it here."""
 
+import web.imports  # noqa: F401  (before UtilMeta's own imports, one of which it puts off)
+
+# isort: split
 import logging.config
 import sys
 

@@ -5,16 +5,15 @@ The service itself asks for only some of it; an API that is added to it may ask 
 
 import asyncio
 
-import utilmeta
+import server  # noqa: F401  (first, as a WSGI server does)
+
+# isort: split
 from django.test import RequestFactory
+from utilmeta.core.orm import Database
 from utilmeta.core.request import Request
 from utilmeta.core.request.backends.django import DjangoRequestAdaptor
 from utilmeta.core.request.var import RequestContextVar
 from utilmeta.utils import awaitable
-
-utilmeta._cmd_env = True  # as under `meta`: there is no database
-
-import server  # noqa: E402, F401
 
 
 def which() -> str:
@@ -79,8 +78,16 @@ def ask_about_addresses() -> None:
         print(adaptor.url == adaptor.url, adaptor.address == adaptor.address)
 
 
+def ask_for_an_asynchronous_database() -> None:
+    """Print the adaptors of a database."""
+    for asynchronous in (True, False, True):
+        adaptor = Database("name", engine="sqlite3").get_adaptor(asynchronous)
+        print(type(adaptor).__module__, type(adaptor).__name__, adaptor.asynchronous)
+
+
 if __name__ == "__main__":
     ask_about_variables()
     print(which(), [which() for _ in range(2)], next(which() for _ in range(1)))
     asyncio.run(ask_as_a_coroutine())
     ask_about_addresses()
+    ask_for_an_asynchronous_database()

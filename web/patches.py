@@ -18,7 +18,8 @@ from utilmeta.core.request import Request, var
 from utilmeta.core.request.backends import django as backend
 from utilmeta.utils import awaitable, decorator, plugin
 
-TESTED_VERSIONS = ("2.8.1",)
+from .imports import TESTED_VERSIONS
+
 # The same method, for callers that are coroutines and for those that are not.
 read, read_async = var.RequestContextVar.getter._syncfunc, var.RequestContextVar.getter._asyncfunc
 
@@ -40,6 +41,7 @@ def bind_variables_once() -> None:
     `RequestContextVar.setup` declares a class with five functions for each of some 20 uses a request, and
     compares two signatures each time, which takes a quarter of a GET. An instance has the same methods.
     """
+
     class BoundVariable:
         __slots__ = ("request", "variable")
 
