@@ -169,6 +169,7 @@ class Settings:
     )
     reauthentication_minutes: int = _setting("20", "minutes, 0 to 10080", _whole_number(0, 10080))
     throttle: bool = _setting("on", "on or off", _switch)
+    pages: bool = _setting("on", "on or off", _switch)
     utilmeta_patches: bool = _setting("on", "on or off", _switch)
     log_level: str = _setting("INFO", "DEBUG, INFO, WARNING, ERROR or CRITICAL", _log_level)
 

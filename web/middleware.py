@@ -36,7 +36,7 @@ def record(get_response: GetResponse) -> GetResponse:
             response.content = problem.body(entry.request_id)
             response.headers["Content-Type"] = CONTENT_TYPE
             response.headers["Content-Length"] = str(len(response.content))
-        if request.method == "HEAD":
+        if request.method == "HEAD" and not response.streaming:
             response.content = b""
         response.headers["X-Request-ID"] = entry.request_id
         entry.write(response.status_code)

@@ -1,0 +1,85 @@
+"""The files that a browser gets."""
+
+import pytest
+
+from config import settings
+
+from .support import assert_problem, run
+
+FILES = {"/": "text/html", "/style.css": "text/css"}
+
+
+@pytest.mark.parametrize(("path", "media_type"), FILES.items())
+def test_file_is_served_whole_and_asked_for_again(client, path, media_type):
+    response = client.get(path, headers={"Range": "bytes=0-1"})
+    again = client.get(path, headers={"If-None-Match": response.headers["ETag"]})
+
+    assert response.status_code == 200
+    assert response.headers["Content-Type"] == f'{media_type}; charset="utf-8"'
+    assert response.headers["Cache-Control"] == "max-age=0, public"
+    assert int(response.headers["Content-Length"]) == len(response.content) > 10
+    assert (again.status_code, again.content) == (304, b"")
+
+
+@pytest.mark.parametrize("path", FILES)
+def test_file_may_load_only_what_is_here(client, path):
+    headers = client.get(path).headers
+
+    policy = dict(each.split(" ", 1) for each in headers["Content-Security-Policy"].split("; "))
+    assert policy["default-src"] == "'none'"
+    assert not [name for name, value in policy.items() if "unsafe" in value or "http" in value]
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["X-Frame-Options"] == "DENY"
+    assert "Access-Control-Allow-Origin" not in headers
+    assert headers["X-Request-ID"]
+
+
+def test_head_has_the_headers_and_no_body(client):
+    head, get = client.head("/"), client.get("/")
+
+    assert head.status_code == 200
+    assert head.content == b""
+    assert head.headers["Content-Length"] == get.headers["Content-Length"]
+
+
+def test_other_method_is_a_problem(client):
+    response = client.post("/", json={})
+
+    assert_problem(response, 405, "method_not_allowed")
+    assert response.headers["Allow"] == "GET, HEAD"
+
+
+@pytest.mark.parametrize("path", ["/nothing.css", "/../config.py", "/%2e%2e/config.py", "/page/", "/api"])
+def test_nothing_else_is_a_file(client, path):
+    assert_problem(client.get(path), 404, "not_found")
+
+
+def test_pages_are_not_in_the_way_of_the_api(client):
+    response = client.get("/api/user")
+
+    assert_problem(response, 401, "not_logged_in")
+    assert response.headers["Content-Security-Policy"] == "default-src 'none'; frame-ancestors 'none'"
+    assert response.headers["Cache-Control"] == "no-store"
+
+
+def test_file_is_named_in_the_log(client, records):
+    client.get("/style.css")
+
+    assert (records[-1]["route"], records[-1]["status"]) == ("/style.css", 200)
+
+
+ASK = """
+import utilmeta
+utilmeta._cmd_env = True  # as under `meta`: there is no database
+import httpx
+from server import app
+client = httpx.Client(transport=httpx.WSGITransport(app=app), base_url="http://127.0.0.1")
+print([client.get(path).status_code for path in ("/", "/style.css", "/api/health")])
+"""
+
+
+@pytest.mark.parametrize(("switch", "expected"), [("on", [200, 200, 200]), ("off", [404, 404, 200])])
+def test_pages_can_be_switched_off(switch, expected):
+    done = run("python", "-c", ASK, PAGES=switch, THROTTLE="on" if settings.throttle else "off")
+
+    assert done.stdout.strip() == str(expected)
