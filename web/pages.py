@@ -39,7 +39,7 @@ class PagesMiddleware(WhiteNoiseMiddleware):
         return super().__call__(request)
 
     def immutable_file_test(self, path: str, url: str) -> bool:
-        """Tell whether what is at a URL never changes; WhiteNoise asks Django's storage, which is not here."""
+        """Tell whether what is at a URL never changes: nothing; WhiteNoise would ask Django's storage."""
         return False
 
 
