@@ -1,12 +1,20 @@
 """The files that a browser gets."""
 
+import re
+
 import pytest
 
 from config import settings
 
 from .support import assert_problem, run
 
-FILES = {"/": "text/html", "/style.css": "text/css"}
+FILES = {
+    "/": "text/html",
+    "/style.css": "text/css",
+    "/docs/docs.js": "text/javascript",
+    "/docs/swagger-ui.css": "text/css",
+    "/docs/swagger-ui-bundle.js": "text/javascript",
+}
 
 
 @pytest.mark.parametrize(("path", "media_type"), FILES.items())
@@ -21,7 +29,18 @@ def test_file_is_served_whole_and_asked_for_again(client, path, media_type):
     assert (again.status_code, again.content) == (304, b"")
 
 
-@pytest.mark.parametrize("path", FILES)
+@pytest.mark.parametrize("path", ["/api/docs", "/api/docs/"])
+def test_documentation_is_a_page_that_is_not_kept(client, path):
+    response = client.get(path)
+
+    assert response.status_code == 200
+    assert response.headers["Content-Type"] == 'text/html; charset="utf-8"'
+    assert response.headers["Cache-Control"] == "no-store"
+    for link in re.findall(r'(?:href|src)="(/[^"]+)"', response.text):
+        assert link == "/api/openapi.json" or client.get(link).status_code == 200
+
+
+@pytest.mark.parametrize("path", [*FILES, "/api/docs"])
 def test_file_may_load_only_what_is_here(client, path):
     headers = client.get(path).headers
 
@@ -74,12 +93,15 @@ utilmeta._cmd_env = True  # as under `meta`: there is no database
 import httpx
 from server import app
 client = httpx.Client(transport=httpx.WSGITransport(app=app), base_url="http://127.0.0.1")
-print([client.get(path).status_code for path in ("/", "/style.css", "/api/health")])
+for path in ("/", "/style.css", "/api/docs", "/docs/docs.js", "/api/health"):
+    print(client.get(path).status_code)
 """
 
 
-@pytest.mark.parametrize(("switch", "expected"), [("on", [200, 200, 200]), ("off", [404, 404, 200])])
+@pytest.mark.parametrize(
+    ("switch", "expected"), [("on", [200, 200, 200, 200, 200]), ("off", [404, 404, 404, 404, 200])]
+)
 def test_pages_can_be_switched_off(switch, expected):
     done = run("python", "-c", ASK, PAGES=switch, THROTTLE="on" if settings.throttle else "off")
 
-    assert done.stdout.strip() == str(expected)
+    assert [int(line) for line in done.stdout.split()] == expected

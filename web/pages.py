@@ -1,14 +1,25 @@
-"""The files that a browser gets: the page at /, served by WhiteNoise."""
+"""The files that a browser gets, served by WhiteNoise: the page at / and the API's documents."""
 
 from pathlib import Path
 from typing import Any
 
+import drf_spectacular_sidecar
 from whitenoise.middleware import WhiteNoiseMiddleware
 
 from .http import HttpRequest
 from .problems import Problem, to_response
 
 PAGE = Path(__file__).parent / "page"
+DOCS = Path(__file__).parent / "docs"
+SWAGGER_UI = Path(drf_spectacular_sidecar.__file__).parent / "static/drf_spectacular_sidecar/swagger-ui-dist"
+# The rest stands outside of /api, of which a browser may keep nothing.
+DOCUMENTATION = {
+    "/api/docs": DOCS / "docs.html",
+    "/api/docs/": DOCS / "docs.html",
+    "/docs/docs.js": DOCS / "docs.js",
+    "/docs/swagger-ui.css": SWAGGER_UI / "swagger-ui.css",
+    "/docs/swagger-ui-bundle.js": SWAGGER_UI / "swagger-ui-bundle.js",
+}
 # What a page of ours may load, and where it may send: only what is here.
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -27,6 +38,8 @@ class PagesMiddleware(WhiteNoiseMiddleware):
         self.index_file = "index.html"
         self.add_headers_function = add_headers
         self.add_files(PAGE)
+        for url, path in DOCUMENTATION.items():
+            self.add_file_to_dictionary(url, str(path))
 
     def __call__(self, request: HttpRequest) -> Any:
         """Return a file, whole: the answers for a part and for another method would not be in our form."""
