@@ -19,6 +19,8 @@ CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os
 HASH_CONCURRENCY = settings.hash_concurrency or (max(1, CORES // 2) if settings.production else CORES)
 HASH_QUEUE_LENGTH = 2 if settings.production else 64
 HASH_QUEUE_SECONDS = 15
+# Threads of one process take turns of milliseconds: a queue that is full for so short a time is no storm.
+HASH_ADMISSION_SECONDS = 0.05
 # Django's mark for "no password": checking against it takes as long as against a real hash, and fails.
 NO_PASSWORD = hashers.UNUSABLE_PASSWORD_PREFIX
 
@@ -87,7 +89,7 @@ def verify_password(password: str, encoded: str) -> tuple[bool, bool]:
 
 @contextmanager
 def _turn_to_hash() -> Iterator[None]:
-    if not _admitted.acquire(blocking=False):
+    if not _admitted.acquire(timeout=HASH_ADMISSION_SECONDS):
         raise Problem("service_unavailable")
     try:
         if not _running.acquire(timeout=HASH_QUEUE_SECONDS):
