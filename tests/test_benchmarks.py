@@ -1,0 +1,124 @@
+"""The benchmarks, at a size at which their figures say nothing."""
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from benchmarks.__main__ import BENCHMARKS
+from config import BASE_DIR
+
+from .databases import SERVER
+from .support import run
+
+SIZES = {
+    "cpu": ("--requests", "10"),
+    "statements": (),
+    "load": ("--seconds", "1", "--connections", "2"),
+    "storm": ("--seconds", "1"),
+    "growth": ("--users", "10", "20", "--requests", "5", "--rounds", "1"),
+    "memory": ("--requests", "20"),
+    "startup": ("--rounds", "1"),
+}
+NEED_WRK = ("load", "storm")
+
+
+def benchmark(*arguments: str, **settings: str):
+    """Run a benchmark; return what became of it."""
+    return run("python", "-m", "benchmarks", *arguments, cwd=BASE_DIR, **settings)
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_benchmark_prints_a_table_and_leaves_nothing_behind(tmp_path, name):
+    if name in NEED_WRK and not shutil.which("wrk"):
+        pytest.skip("wrk is not installed")
+    (tmp_path / "temporary").mkdir()
+    files = ("--json", str(tmp_path / "figures.json"), "--plot", str(tmp_path / "plot.svg"))
+    database = ("--database-url", SERVER) if SERVER else ()
+
+    done = benchmark(name, *SIZES[name], *files, *database, TMPDIR=str(tmp_path / "temporary"))
+
+    assert done.returncode == 0, done.stderr
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert f"| {' | '.join(figures['header'])} |" in done.stdout
+    assert len(done.stdout.splitlines()) == 4 + len(figures["rows"])
+    assert all(row[1] >= 0 for row in figures["rows"])
+    assert (tmp_path / "plot.svg").read_text().count("<text") == 1 + 2 * len(figures["rows"])
+    assert not list((tmp_path / "temporary").iterdir())
+
+
+def test_requests_of_a_load_are_answered_without_errors(tmp_path):
+    if not shutil.which("wrk"):
+        pytest.skip("wrk is not installed")
+    benchmark("load", "--seconds", "1", "--json", str(tmp_path / "figures.json"))
+
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert [row[0] for row in figures["rows"]] == ["get", "401", "login", "signup", "put"]
+    assert all(row[1] > 0 and row[4] == 0 for row in figures["rows"])
+
+
+def test_statements_are_those_that_the_suite_asserts(tmp_path):
+    benchmark("statements", "--json", str(tmp_path / "figures.json"))
+
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert {name: count for name, count, _ in figures["rows"]} == {
+        "get": 1, "401": 0, "login": 2, "signup": 2, "put": 2, "logout": 1,
+    }  # fmt: skip
+
+
+def test_imports_are_listed():
+    done = benchmark("startup", "--imports")
+
+    assert len(done.stdout.splitlines()) == 4 + 20
+    assert "sqlalchemy" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("cpu", "--database-url", "postgresql://postgres@127.0.0.1:1/postgres"),
+        ("cpu", "--json", "/nowhere/figures.json", "--requests", "5"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(arguments):
+    done = benchmark(*arguments)
+
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("benchmarks: ")
+
+
+def test_without_wrk_it_says_how_to_get_it(monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    done = run("python", "-m", "benchmarks", "load", cwd=BASE_DIR)
+
+    assert done.returncode == 1
+    assert done.stderr.startswith("benchmarks: wrk is not installed")
+
+
+@pytest.mark.parametrize(
+    "arguments", [(), ("nothing",), ("cpu", "--requests", "0"), ("growth", "--users", "x")]
+)
+def test_wrong_arguments_are_said(arguments):
+    done = benchmark(*arguments)
+
+    assert done.returncode == 2
+    assert "usage: python -m benchmarks" in done.stderr
+
+
+def test_every_benchmark_is_explained():
+    text = (BASE_DIR / "benchmarks/README.md").read_text()
+
+    for name in BENCHMARKS:
+        assert f"\n| `{name}` |" in text
+
+
+def test_database_of_the_checkout_is_not_touched():
+    before = {path: path.stat().st_mtime_ns for path in BASE_DIR.glob("*.sqlite3*")}
+
+    benchmark("cpu", "--requests", "5", DATABASE_URL=f"sqlite:///{Path(tempfile.gettempdir())}/none.sqlite3")
+
+    assert {path: path.stat().st_mtime_ns for path in BASE_DIR.glob("*.sqlite3*")} == before
+    assert not (Path(tempfile.gettempdir()) / "none.sqlite3").exists()
