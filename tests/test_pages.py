@@ -11,6 +11,8 @@ from .support import assert_problem, run
 FILES = {
     "/": "text/html",
     "/style.css": "text/css",
+    "/page.js": "text/javascript",
+    "/icon.svg": "image/svg+xml",
     "/docs/docs.js": "text/javascript",
     "/docs/swagger-ui.css": "text/css",
     "/docs/swagger-ui-bundle.js": "text/javascript",
@@ -23,10 +25,12 @@ def test_file_is_served_whole_and_asked_for_again(client, path, media_type):
     again = client.get(path, headers={"If-None-Match": response.headers["ETag"]})
 
     assert response.status_code == 200
-    assert response.headers["Content-Type"] == f'{media_type}; charset="utf-8"'
+    assert response.headers["Content-Type"].partition(";")[0] == media_type
     assert response.headers["Cache-Control"] == "max-age=0, public"
     assert int(response.headers["Content-Length"]) == len(response.content) > 10
     assert (again.status_code, again.content) == (304, b"")
+    for name in ("Content-Security-Policy", "Cache-Control", "ETag"):
+        assert again.headers[name] == response.headers[name]
 
 
 @pytest.mark.parametrize("path", ["/api/docs", "/api/docs/"])
@@ -51,6 +55,12 @@ def test_file_may_load_only_what_is_here(client, path):
     assert headers["X-Frame-Options"] == "DENY"
     assert "Access-Control-Allow-Origin" not in headers
     assert headers["X-Request-ID"]
+
+
+def test_password_managers_are_led_to_the_form(client):
+    response = client.get("/.well-known/change-password")
+
+    assert (response.status_code, response.headers["Location"]) == (302, "/#password")
 
 
 def test_head_has_the_headers_and_no_body(client):

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import drf_spectacular_sidecar
+from django.http import HttpResponseRedirect
 from whitenoise.middleware import WhiteNoiseMiddleware
 
 from .http import HttpRequest
@@ -20,11 +21,15 @@ DOCUMENTATION = {
     "/docs/swagger-ui.css": SWAGGER_UI / "swagger-ui.css",
     "/docs/swagger-ui-bundle.js": SWAGGER_UI / "swagger-ui-bundle.js",
 }
+# Where password managers send people (W3C, "A Well-Known URL for Changing Passwords"), and where that is.
+CHANGE_PASSWORD = {"/.well-known/change-password": "/#password"}
 # What a page of ours may load, and where it may send: only what is here.
-CONTENT_SECURITY_POLICY = (
+DOCUMENTATION_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
 )
+# Swagger UI makes elements of text; the page does not, and shall not.
+POLICY = DOCUMENTATION_POLICY + "; require-trusted-types-for 'script'"
 
 
 class PagesMiddleware(WhiteNoiseMiddleware):
@@ -36,26 +41,29 @@ class PagesMiddleware(WhiteNoiseMiddleware):
         # The names carry no version: a browser keeps the files, and asks each time whether they have changed.
         self.max_age = 0
         self.index_file = "index.html"
-        self.add_headers_function = add_headers
         self.add_files(PAGE)
         for url, path in DOCUMENTATION.items():
             self.add_file_to_dictionary(url, str(path))
 
     def __call__(self, request: HttpRequest) -> Any:
         """Return a file, whole: the answers for a part and for another method would not be in our form."""
-        if request.path_info in self.files:
-            request.record.route = request.path_info
-            request.META.pop("HTTP_RANGE", None)
-            if request.method not in ("GET", "HEAD"):
-                problem = Problem("method_not_allowed", headers={"Allow": "GET, HEAD"})
-                return to_response(problem, request.record.request_id)
-        return super().__call__(request)
+        path = request.path_info
+        if path in CHANGE_PASSWORD:
+            return HttpResponseRedirect(CHANGE_PASSWORD[path])
+        if path not in self.files:
+            return self.get_response(request)
+        request.record.route = path
+        if request.method not in ("GET", "HEAD"):
+            problem = Problem("method_not_allowed", headers={"Allow": "GET, HEAD"})
+            return to_response(problem, request.record.request_id)
+        request.META.pop("HTTP_RANGE", None)
+        response = self.serve(self.files[path], request)
+        # With a 304 too: a browser takes its headers for those of the file that it has.
+        response.headers["Content-Security-Policy"] = (
+            DOCUMENTATION_POLICY if path in DOCUMENTATION else POLICY
+        )
+        return response
 
     def immutable_file_test(self, path: str, url: str) -> bool:
         """Tell whether what is at a URL never changes: nothing; WhiteNoise would ask Django's storage."""
         return False
-
-
-def add_headers(headers: Any, path: str, url: str) -> None:
-    """Say what a file may load."""
-    headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
