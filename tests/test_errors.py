@@ -9,7 +9,6 @@ from web.problems import PROBLEMS, from_exception, from_status
 from .support import assert_problem, credentials, login, send
 
 UNKNOWN_PATHS = [
-    "/",
     "/nope",
     "/apiuser",
     "/API/user",
