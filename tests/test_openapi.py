@@ -1,31 +1,272 @@
-"""What the framework's OpenAPI document knows of the service."""
+"""The API's document: valid, complete, and right in what it says."""
 
-from utilmeta.core.api.specs.openapi import OpenAPI
+import copy
+import json
 
-from server import service
+import pytest
+from django.db import OperationalError, connection
+from django.middleware.common import CommonMiddleware
+from jsonschema import Draft202012Validator
+from limits import parse
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from config import BASE_DIR, settings
+from server import RootAPI
+from user import throttle
+from web import openapi
+from web.middleware import paths_of
 from web.problems import PROBLEMS
 
+from .support import COOKIE, OTHER_PASSWORD, assert_problem, credentials
 
-def test_document_knows_every_endpoint_and_the_error_schema():
-    document = OpenAPI(service)()
+DOCUMENT = openapi.build()
+# By operationId: the method, the path and what the document says.
+OPERATIONS = {
+    operation["operationId"]: (method, f"/api{path}", operation)
+    for path, item in DOCUMENT["paths"].items()
+    for method, operation in item.items()
+}
+BODIES = {
+    "signup": credentials("ada"),
+    "login": credentials("bob"),
+    "logout": {},
+    "updateUser": {"username": "ada", "password": OTHER_PASSWORD},
+}
+WRONG_PASSWORDS = {
+    "signup": credentials("ada"),
+    "login": credentials("bob", "wrong"),
+    "updateUser": {"current_password": "wrong"},
+}
 
-    operations = {
-        (method, path): operation
-        for path, item in document["paths"].items()
-        for method, operation in item.items()
-        if method in ("get", "post", "put")
+
+def resolved(node):
+    """Return the part of the document that a reference is to, or the node itself."""
+    if "$ref" in node:
+        found = DOCUMENT
+        for name in node["$ref"].removeprefix("#/").split("/"):
+            found = found[name]
+        return found
+    return node
+
+
+def faults(value, schema):
+    """Return what is wrong with a value by a schema of the document."""
+    validator = Draft202012Validator(schema | {"components": DOCUMENT["components"]})
+    return [error.message for error in validator.iter_errors(value)]
+
+
+def documented_codes(operation):
+    """Return the codes that the document lists for an operation."""
+    found = []
+    for response in map(resolved, operation["responses"].values()):
+        content = response.get("content", {}).get("application/problem+json")
+        found += content["schema"]["allOf"][1]["properties"]["code"]["enum"] if content else []
+    return found
+
+
+def send(client, name, body=None, **kwargs):
+    """Send the request of an operation, by default one that succeeds for bob."""
+    method, path, _ = OPERATIONS[name]
+    if name in BODIES and "content" not in kwargs:
+        kwargs["json"] = BODIES[name] if body is None else body
+    return client.request(method.upper(), path, **kwargs)
+
+
+def assert_documented(name, response):
+    """Check an answer against what the document says of it."""
+    documented = resolved(OPERATIONS[name][2]["responses"][str(response.status_code)])
+    headers = {header.lower(): resolved(each) for header, each in documented["headers"].items()}
+    assert {"set-cookie", "retry-after", "x-request-id"} & set(response.headers) <= set(headers)
+    for header, each in headers.items():
+        value = response.headers.get(header)
+        assert value is not None or not each["required"], header
+        if value is not None:
+            assert not faults(int(value) if each["schema"]["type"] == "integer" else value, each["schema"])
+    if "content" in documented:
+        schema = documented["content"][response.headers["Content-Type"]]["schema"]
+        assert not faults(response.json(), schema)
+    else:
+        assert response.content == b""
+
+
+def test_document_is_valid():
+    OpenAPIV31SpecValidator(DOCUMENT).validate()
+
+
+def test_document_is_served_as_it_was_built(client):
+    response, head = client.get("/api/openapi.json"), client.head("/api/openapi.json")
+
+    assert response.status_code == 200
+    assert response.headers["Content-Type"] == "application/json"
+    assert response.headers["Cache-Control"] == "no-store"
+    assert response.headers["Content-Security-Policy"] == "default-src 'none'; frame-ancestors 'none'"
+    assert int(response.headers["Content-Length"]) == len(response.content)
+    assert response.json() == DOCUMENT
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["Content-Length"] == response.headers["Content-Length"]
+
+
+def test_document_that_cannot_be_made_stops_nothing_else(client, monkeypatch):
+    monkeypatch.setattr(openapi, "to_json", lambda: {}["nothing"])
+
+    assert_problem(client.get("/api/openapi.json"), 500, "internal_error")
+    assert client.get("/api/health").status_code == 200
+
+
+def test_committed_document_is_the_one_that_is_served():
+    committed = json.loads((BASE_DIR / "openapi.json").read_text())
+    served = copy.deepcopy(DOCUMENT)
+    if settings.production:  # the committed one is development's: its cookie, and its rule for a new password
+        served = json.loads(json.dumps(served).replace(COOKIE, "sessionid"))
+        for document in (served, committed):
+            del document["components"]["schemas"]["NewPassword"]["description"]
+
+    assert committed == served, "the README says how to renew it"
+    if not settings.production:
+        assert (BASE_DIR / "openapi.json").read_bytes() == openapi.to_json()
+
+
+def test_every_endpoint_is_described():
+    assert {path for _, path, _ in OPERATIONS.values()} == set(paths_of(RootAPI, "/api"))
+    assert set(OPERATIONS) == {each.id for each in openapi.OPERATIONS.values()}
+    for _, _, operation in OPERATIONS.values():
+        assert operation["summary"]
+        assert operation["summary"] not in operation["description"]
+        assert operation["tags"][0] in {tag["name"] for tag in DOCUMENT["tags"]}
+
+
+def test_nothing_of_the_framework_is_left():
+    text = json.dumps(DOCUMENT)
+
+    assert '"x-' not in text
+    for internal in ("Schema", "QuietResponse", "default", "aliases", "UtilMeta"):
+        assert internal not in text
+
+
+def test_cookie_has_its_name():
+    scheme = DOCUMENT["components"]["securitySchemes"]["session"]
+
+    assert (scheme["type"], scheme["in"], scheme["name"]) == ("apiKey", "cookie", COOKIE)
+    security = {name: operation["security"] for name, (_, _, operation) in OPERATIONS.items()}
+    assert [name for name, needs in security.items() if needs == [{"session": []}]] == [
+        "getUser",
+        "updateUser",
+    ]
+    assert [name for name, needs in security.items() if needs == [{"session": []}, {}]] == ["logout"]
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_examples_are_what_they_are_examples_of(name):
+    operation = OPERATIONS[name][2]
+    parts = [operation.get("requestBody", {}), *map(resolved, operation["responses"].values())]
+
+    contents = [content for part in parts for content in part.get("content", {}).values()]
+    assert contents
+    for content in contents:
+        examples = [resolved(each)["value"] for each in content.get("examples", {}).values()]
+        for example in examples or [content["example"]]:
+            assert not faults(example, content["schema"])
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_success_is_as_documented(bob, name):
+    response = send(bob, name)
+
+    assert response.status_code == 200
+    assert_documented(name, response)
+
+
+def crash(*args, **kwargs):
+    raise RuntimeError
+
+
+def database_away(*args, **kwargs):
+    raise OperationalError
+
+
+@pytest.fixture
+def provoke(client, bob, make_user, monkeypatch):
+    """Return a function that has an operation answer with a code."""
+
+    def throttled(name):
+        monkeypatch.setattr(settings, "throttle", True)
+        for limit in ("FAILURES_PER_PAIR", "SIGNUPS_PER_ADDRESS"):
+            monkeypatch.setattr(throttle, limit, parse("1/hour"))
+        send(bob, name, WRONG_PASSWORDS[name])
+        return send(bob, name, WRONG_PASSWORDS[name])
+
+    def crashed(name):
+        monkeypatch.setattr(CommonMiddleware, "process_request", crash)
+        return send(bob, name)
+
+    def cut_off(name):
+        with connection.execute_wrapper(database_away):
+            return send(bob, name)
+
+    def taken(name):
+        make_user("ada")
+        return send(bob, name)
+
+    def late(name):
+        monkeypatch.setattr(settings, "reauthentication_minutes", 0)
+        return send(bob, name)
+
+    as_json = {"Content-Type": "application/json"}
+    ways = {
+        "malformed_json": lambda name: send(bob, name, content=b"{", headers=as_json),
+        "invalid_request": lambda name: send(bob, name, headers={"Host": "evil.example"}),
+        "username_exists": taken,
+        "not_logged_in": lambda name: send(client, name),
+        "invalid_credentials": lambda name: send(bob, name, WRONG_PASSWORDS[name]),
+        "reauthentication_required": late,
+        "cross_site_request": lambda name: send(bob, name, headers={"Sec-Fetch-Site": "cross-site"}),
+        "payload_too_large": lambda name: send(bob, name, content=b" " * 70_000, headers=as_json),
+        "unsupported_media_type": lambda name: send(
+            bob, name, content=b"{}", headers={"Content-Type": "a/b"}
+        ),
+        "too_many_requests": throttled,
+        "internal_error": crashed,
+        "service_unavailable": cut_off,
     }
-    assert set(operations) == {
-        ("get", "/health"),
-        ("get", "/health/ready"),
-        ("get", "/user"),
-        ("put", "/user"),
-        ("post", "/user/signup"),
-        ("post", "/user/login"),
-        ("post", "/user/logout"),
-    }
-    for operation in operations.values():
-        assert "#/components/responses/Problem" in str(operation["responses"])
-    (media_type,) = document["components"]["responses"]["Problem"]["content"]
-    assert media_type == "application/problem+json"
-    assert all(code in str(document["components"]) for code in PROBLEMS)
+    return lambda name, code: ways[code](name)
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [(name, code) for name, (_, _, operation) in OPERATIONS.items() for code in documented_codes(operation)],
+)
+def test_problem_that_is_listed_can_occur_and_is_as_documented(provoke, name, code):
+    response = provoke(name, code)
+
+    assert_problem(response, PROBLEMS[code][0], code, *(["username"] if code == "username_exists" else []))
+    assert_documented(name, response)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *(("username", name) for name in ("a", "0._-", "Admin", "ＡＤＭＩＮ", "\u212a", "ﬁne", "a" * 20)),
+        # One character that is 18 when it is normalised, and 200 that are 100.
+        *(("password", password) for password in ("\ufdfa", "e\u0301" * 100, " leading and trailing ")),
+    ],
+)
+def test_schema_has_nothing_against_what_is_accepted(client, field, value):
+    body = credentials("ada") | {field: value}
+
+    assert client.post("/api/user/signup", json=body).status_code == 200
+    assert not faults(body, {"$ref": "#/components/schemas/Signup"})
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *(("username", name) for name in ("", ".a", "a b", "a@b", "a\nb", "a\0", "a" * 21, None, 1, ["a"])),
+        *(("password", password) for password in ("", "x" * 401, "correct\0horse battery", None, 1, {})),
+        ("more", "than is known"),
+    ],
+)
+def test_what_the_schema_refuses_is_refused(client, field, value):
+    body = credentials("ada") | {field: value}
+
+    assert faults(body, {"$ref": "#/components/schemas/Signup"})
+    assert_problem(client.post("/api/user/signup", json=body), 400, "invalid_request", field)

@@ -9,6 +9,7 @@ from config import BASE_DIR, Settings
 from server import RootAPI
 from user import throttle
 from web.middleware import paths_of
+from web.pages import DOCUMENT
 from web.problems import PROBLEMS
 
 README = (BASE_DIR / "README.md").read_text()
@@ -41,7 +42,7 @@ def test_settings_are_those_of_the_service():
 def test_endpoints_are_those_of_the_service():
     listed = [request.split() for request, _, _ in table("Endpoints")]
 
-    assert sorted({path for _, path in listed}) == sorted(set(paths_of(RootAPI, "/api")))
+    assert {path for _, path in listed} == {*paths_of(RootAPI, "/api"), "/api/docs", DOCUMENT}
 
 
 @pytest.mark.parametrize(("method", "path"), [row[0].split() for row in table("Endpoints")])

@@ -17,13 +17,20 @@ class UserAPI(api.API):
 
     @api.post
     def signup(self, data: SignupSchema = JsonBody()) -> UserSchema:
-        """Create an account and log in to it."""
+        """Create an account and log in to it.
+
+        The answer sets the session's cookie; an earlier session of this browser ends.
+        """
         user = auth.user_config.signup(request=self.request, data=data)
         return UserSchema.init(user)
 
     @api.post
     def login(self, data: LoginSchema = JsonBody()) -> UserSchema:
-        """Log in; an earlier session of this browser ends."""
+        """Log in.
+
+        The answer sets the session's cookie; an earlier session of this browser ends. Whether the name or the
+        password was wrong is not said.
+        """
         user = auth.user_config.login(request=self.request, ident=data.username, password=data.password)
         if not user:
             raise Problem("invalid_credentials")
@@ -33,17 +40,24 @@ class UserAPI(api.API):
     def logout(
         self, data: LogoutSchema = OptionalJsonBody(), session: EndingSessionSchema = auth.session_config
     ) -> None:
-        """Log out; not being logged in is fine."""
+        """Log out.
+
+        The session ends and its cookie is deleted. Not being logged in is fine.
+        """
         session.flush()
 
     def get(self, user: User = auth.user_config) -> UserSchema:
-        """Return the user who is logged in."""
+        """Return the user who is logged in.
+
+        That is the user of the session that the cookie names, if it is not over.
+        """
         return UserSchema.init(user)
 
     def put(self, user: User = auth.user_config, data: UserUpdateSchema = JsonBody()) -> UserSchema:
-        """Change the name or the password of the user who is logged in; what is left out stays.
+        """Change the user who is logged in.
 
-        A new password ends every other session of the user, and gives this one a new key.
+        What is left out stays as it is. A new password ends every other session of the user, and gives this
+        one a new key. Long after the login, it needs `current_password`; one that is sent must be right.
         """
         user = auth.user_config.update(request=self.request, user=user, data=data)
         return UserSchema.init(user)

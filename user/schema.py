@@ -27,6 +27,13 @@ class Username(str, utype.Rule):
 
     regex = r"[a-z0-9][a-z0-9._-]{0,19}"
     message = "1 to 20 characters: a-z, 0-9, '.', '_' and '-', beginning with a letter or digit."
+    # What the document says of a name as it is sent: of ASCII just this, else what normalising makes of it.
+    extra = {  # noqa: RUF012  (UtilMeta reads it from the class)
+        "description": f"{message} NFKC and lower-casing come first, so `Admin` is `admin`.",
+        "pattern": r"^([A-Za-z0-9]|[^\x00-\x7F])([A-Za-z0-9._-]|[^\x00-\x7F])*$",
+        "maxLength": USERNAME_MAX_LENGTH,
+        "examples": ["ada"],
+    }
 
     @classmethod
     def pre_validate(cls, value: Any, context: Any = None) -> Any:
@@ -42,6 +49,15 @@ class Password(str, utype.Rule):
     min_length = 1
     max_length = PASSWORD_MAX_LENGTH
     message = "1 to 100 characters, without NUL."
+    # As it is sent, a password may be shorter or longer than what normalising makes of it.
+    extra = {  # noqa: RUF012  (UtilMeta reads it from the class)
+        "description": f"{message} They are counted after NFKC; nothing is trimmed or cut.",
+        "format": "password",
+        "pattern": r"^[^\x00]*$",
+        "minLength": 1,
+        "maxLength": PASSWORD_MAX_LENGTH * MOST_COMPOSED,
+        "examples": ["correct horse battery"],
+    }
 
     @classmethod
     def pre_validate(cls, value: Any, context: Any = None) -> Any:
@@ -69,6 +85,9 @@ class NewPassword(Password):
     message = f"{min_length} to 100 characters, without NUL" + (
         ", not a common password and not the username." if settings.production else "."
     )
+    extra = Password.extra | {
+        "description": f"{message} They are counted after NFKC; nothing is trimmed or cut."
+    }
 
     @classmethod
     def post_validate(cls, value: str, context: Any = None) -> str:
@@ -105,9 +124,11 @@ class LogoutSchema(utype.Schema):
 class UserSchema(orm.Schema[User]):
     """An account as its owner sees it."""
 
-    id: int
-    username: str
-    signup_time: datetime
+    id: int = orm.Field(example=1)
+    username: str = orm.Field(example="ada", description="In its one form: normalised, and in lower case.")
+    signup_time: datetime = orm.Field(
+        example="2024-01-29T12:29:33.684594Z", description="In UTC, with microseconds."
+    )
 
     @classmethod
     def init(cls, user: User, context: Any = None) -> "UserSchema":

@@ -14,19 +14,25 @@ from .problems import Problem
 class HealthSchema(utype.Schema):
     """How the service is."""
 
-    status: str
+    status: str = utype.Field(example="ok")
 
 
 class HealthAPI(api.API):
     """Ask how the service is."""
 
     def get(self) -> HealthSchema:
-        """Answer while the process serves."""
+        """Tell whether the process serves.
+
+        The answer comes without the database.
+        """
         return HealthSchema(status="ok")
 
     @api.get
     def ready(self) -> HealthSchema:
-        """Answer while requests can be served: the database answers, and lacks no migration."""
+        """Tell whether requests can be served.
+
+        They can when the database answers and lacks no migration; otherwise the answer is 503.
+        """
         try:
             applied = set(MigrationRecorder.Migration.objects.values_list("app", "name"))
         except ProgrammingError:  # PostgreSQL's for a database without tables

@@ -1,12 +1,16 @@
 """The files that a browser gets, served by WhiteNoise: the page at / and the API's documents."""
 
+from http import HTTPStatus
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import drf_spectacular_sidecar
 from django.http import HttpResponseRedirect
 from whitenoise.middleware import WhiteNoiseMiddleware
+from whitenoise.responders import Response
 
+from . import openapi
 from .http import HttpRequest
 from .problems import Problem, to_response
 
@@ -23,6 +27,7 @@ DOCUMENTATION = {
 }
 # Where password managers send people (W3C, "A Well-Known URL for Changing Passwords"), and where that is.
 CHANGE_PASSWORD = {"/.well-known/change-password": "/#password"}
+DOCUMENT = "/api/openapi.json"
 # What a page of ours may load, and where it may send: only what is here.
 DOCUMENTATION_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -44,6 +49,7 @@ class PagesMiddleware(WhiteNoiseMiddleware):
         self.add_files(PAGE)
         for url, path in DOCUMENTATION.items():
             self.add_file_to_dictionary(url, str(path))
+        self.files[DOCUMENT] = Document()
 
     def __call__(self, request: HttpRequest) -> Any:
         """Return a file, whole: the answers for a part and for another method would not be in our form."""
@@ -58,12 +64,22 @@ class PagesMiddleware(WhiteNoiseMiddleware):
             return to_response(problem, request.record.request_id)
         request.META.pop("HTTP_RANGE", None)
         response = self.serve(self.files[path], request)
-        # With a 304 too: a browser takes its headers for those of the file that it has.
-        response.headers["Content-Security-Policy"] = (
-            DOCUMENTATION_POLICY if path in DOCUMENTATION else POLICY
-        )
+        if path != DOCUMENT:
+            # With a 304 too: a browser takes its headers for those of the file that it has.
+            policy = DOCUMENTATION_POLICY if path in DOCUMENTATION else POLICY
+            response.headers["Content-Security-Policy"] = policy
         return response
 
     def immutable_file_test(self, path: str, url: str) -> bool:
         """Tell whether what is at a URL never changes: nothing; WhiteNoise would ask Django's storage."""
         return False
+
+
+class Document:
+    """The API's document, as a file of WhiteNoise's; one that cannot be made stops nothing else."""
+
+    def get_response(self, method: str, request_headers: Any) -> Response:
+        """Return the answer to a request."""
+        content = openapi.to_json()
+        headers = (("Content-Type", "application/json"), ("Content-Length", str(len(content))))
+        return Response(HTTPStatus.OK, headers, BytesIO(content) if method == "GET" else None)

@@ -1,0 +1,302 @@
+"""The API's document: what UtilMeta knows of the service, made valid and complete (OpenAPI 3.1)."""
+
+import json
+import re
+from dataclasses import dataclass
+from functools import cache
+from itertools import groupby
+from typing import Any
+
+from utilmeta import service
+from utilmeta.core.api.specs.openapi import OpenAPI
+from utilmeta.utils import json_dumps
+
+from .middleware import API_PREFIX
+from .problems import CONTENT_TYPE, PROBLEMS, Problem
+
+JsonObject = dict[str, Any]
+
+DESCRIPTION = """\
+Accounts: sign up, log in, log out, see and change who you are.
+
+Signing up and logging in set the cookie of a session, which a browser sends by itself from then on. A session
+ends 7 days after its login, on logout, and when its user's password changes elsewhere.
+
+A body is a JSON object in UTF-8 of at most 64 KiB, sent as `application/json`. It is taken strictly: no value
+is coerced, and a field that is not described here is refused.
+
+Every answer of 400 and above is a problem of [RFC 9457](https://www.rfc-editor.org/rfc/rfc9457). Its `code`
+says why, and is what a program should look at. Beyond those that an operation lists, an address that is not
+here is answered 404 `not_found`, and a method that an address does not take 405 `method_not_allowed`.
+
+In a browser, only pages of this service, and of origins that it trusts, may send what changes something.
+"""
+
+# What may go wrong with every request, with one that may change something, and with one that has a body.
+ANY = ("invalid_request", "internal_error")
+UNSAFE = ("cross_site_request",)
+BODY = ("malformed_json", "payload_too_large", "unsupported_media_type")
+ORDER = list(PROBLEMS)
+
+SESSION = (
+    "The session that signing up and logging in begin. In a browser there is nothing to enter: "
+    "it keeps the cookie, sends it by itself, and shows it to no script."
+)
+REQUEST_ID = "0123456789abcdef0123456789abcdef"
+HEADERS: JsonObject = {
+    "X-Request-ID": {
+        "description": "Names the request in the service's log; also the `request_id` of a problem.",
+        "required": True,
+        "schema": {"type": "string", "pattern": "^[0-9a-f]{32}$"},
+        "example": REQUEST_ID,
+    },
+    "Retry-After": {
+        "description": "How many seconds to wait before another try.",
+        "required": True,
+        "schema": {"type": "integer", "minimum": 1},
+        "example": 5,
+    },
+}
+
+
+@dataclass(frozen=True)
+class Cookie:
+    """The Set-Cookie header of an operation: what its value, a regular expression, means."""
+
+    description: str
+    value: str = "[A-Za-z0-9_-]{43}"
+    always: bool = True
+
+
+@dataclass(frozen=True)
+class Operation:
+    """What UtilMeta does not know of an operation: its name for clients, its own problems, its cookie."""
+
+    id: str
+    problems: tuple[str, ...] = ()
+    cookie: Cookie | None = None
+
+
+NEW_SESSION = Cookie("The key of a new session.")
+# By UtilMeta's name.
+OPERATIONS = {
+    "user_signup": Operation(
+        "signup", ("username_exists", "too_many_requests", "service_unavailable"), NEW_SESSION
+    ),
+    "user_login": Operation(
+        "login", ("invalid_credentials", "too_many_requests", "service_unavailable"), NEW_SESSION
+    ),
+    "user_logout": Operation("logout", ("service_unavailable",), Cookie("Deletes the cookie.", '""')),
+    "user_get": Operation("getUser", ("not_logged_in", "service_unavailable")),
+    "user_put": Operation(
+        "updateUser",
+        (
+            "not_logged_in",
+            "username_exists",
+            "invalid_credentials",
+            "reauthentication_required",
+            "too_many_requests",
+            "service_unavailable",
+        ),
+        Cookie("With a new password: a new key of the session.", always=False),
+    ),
+    "health_get": Operation("health"),
+    "health_ready": Operation("ready", ("service_unavailable",)),
+}
+
+
+def build() -> JsonObject:
+    """Return the document of the service as it is set up.
+
+    UtilMeta's own is not valid (its licence has no name), calls every error "default", and holds what only
+    its own client generator understands.
+    """
+    known = without_internals(json.loads(json_dumps(OpenAPI(service)())))
+    components = known["components"]
+    schemes = {
+        name: scheme | {"description": SESSION} for name, scheme in components["securitySchemes"].items()
+    }
+    tags: list[JsonObject] = []
+    paths: JsonObject = {}
+    problems: JsonObject = {}
+    for path, item in known["paths"].items():
+        # What UtilMeta says of an address is the docstring of a class, whose operations have a tag in common.
+        if "description" in item:
+            tags.append({"name": path.strip("/"), "description": item.pop("description")})
+        paths[path] = {
+            key: operation(key, value, components, problems) if "responses" in value else value
+            for key, value in item.items()
+        }
+    document = {
+        "openapi": OpenAPI.__version__,
+        "info": {
+            "title": service.title,
+            "version": service.version_str,
+            "description": unwrapped(DESCRIPTION),
+        },
+        "servers": [{"url": API_PREFIX}],
+        "tags": tags,
+        "paths": paths,
+        "components": {
+            "securitySchemes": schemes,
+            "schemas": components["schemas"],
+            "responses": problems,
+            "headers": HEADERS,
+            "examples": {code: {"value": example_of_problem(code)} for code in PROBLEMS},
+        },
+    }
+    return without_unused(document)
+
+
+@cache
+def to_json() -> bytes:
+    """Return the text of the document, which people read too; it is made once."""
+    return json.dumps(build(), indent=2, ensure_ascii=False).encode() + b"\n"
+
+
+def without_internals(node: Any) -> Any:
+    """Return UtilMeta's document without its extensions, its schemas named as others know them."""
+    if isinstance(node, dict):
+        return {
+            public_name(name): without_internals(value)
+            for name, value in node.items()
+            if not name.startswith("x-")
+        }
+    if isinstance(node, list):
+        return [without_internals(each) for each in node]
+    return public_name(node) if isinstance(node, str) else node
+
+
+def public_name(text: str) -> str:
+    """Return the name of a schema, or a reference to it, without what our Python has at its end."""
+    return re.sub(r"^((#/components/schemas/)?[A-Z][A-Za-z]*)Schema(_O)?$", r"\1", text)
+
+
+def without_unused(document: JsonObject) -> JsonObject:
+    """Return a document without the schemas and examples that nothing in it refers to."""
+    text = json.dumps(document)
+    for kind in ("schemas", "examples"):
+        document["components"][kind] = {
+            name: value
+            for name, value in document["components"][kind].items()
+            if f'"#/components/{kind}/{name}"' in text
+        }
+    return document
+
+
+def operation(method: str, known: JsonObject, components: JsonObject, problems: JsonObject) -> JsonObject:
+    """Return an operation, given what UtilMeta knows of it, and add the problems it may answer with to all.
+
+    Its docstring is one line, and then more.
+    """
+    more = OPERATIONS.get(known["operationId"], Operation(known["operationId"]))
+    summary, _, description = unwrapped(known.get("description", "")).partition("\n\n")
+    complete = {
+        "operationId": more.id,
+        "summary": summary.removesuffix("."),
+        "description": description or summary,
+        **{name: value for name, value in known.items() if name not in ("operationId", "description")},
+        "security": security(known["security"]),
+        "responses": {"200": success(known["responses"]["200"], more.cookie, components)},
+    }
+    codes = [*ANY, *more.problems]
+    if method != "get":
+        codes += UNSAFE
+    if "requestBody" in known:
+        codes += BODY
+        complete["requestBody"] = request_body(known["requestBody"], components["schemas"])
+    for status, group in groupby(sorted(codes, key=ORDER.index), lambda code: PROBLEMS[code][0]):
+        of_status = list(group)
+        name = ".".join(of_status)
+        problems.setdefault(name, problem(status, of_status))
+        complete["responses"][str(status)] = {"$ref": f"#/components/responses/{name}"}
+    return complete
+
+
+def unwrapped(text: str) -> str:
+    """Return a text with one line a paragraph: Swagger UI would show where ours are broken."""
+    return re.sub(r"(?<!\n)\n(?!\n)", " ", text.strip())
+
+
+def security(known: list[JsonObject]) -> list[JsonObject]:
+    """Return what an operation asks for; UtilMeta gives a scope where a user must be logged in."""
+    required: list[JsonObject] = [{name: []} for each in known for name in each]
+    return required if all(scopes for each in known for scopes in each.values()) else [*required, {}]
+
+
+def request_body(known: JsonObject, schemas: JsonObject) -> JsonObject:
+    """Return the body of a request with an example; one that has no fields may be left out."""
+    schema = known["content"]["application/json"]["schema"]
+    example = example_of(schema, schemas)
+    return {
+        "required": example != {},
+        "content": {"application/json": {"schema": schema, "example": example}},
+    }
+
+
+def success(known: JsonObject, cookie: Cookie | None, components: JsonObject) -> JsonObject:
+    """Return the answer of an operation that did what it should."""
+    response = components["responses"][known["$ref"].rpartition("/")[2]]
+    schema, schemas = response["content"]["application/json"]["schema"], components["schemas"]
+    complete: JsonObject = {"headers": {"X-Request-ID": {"$ref": "#/components/headers/X-Request-ID"}}}
+    if cookie:
+        (scheme,) = components["securitySchemes"].values()
+        complete["headers"]["Set-Cookie"] = {
+            "description": cookie.description,
+            "required": cookie.always,
+            "schema": {"type": "string", "pattern": f"^{scheme['name']}={cookie.value};"},
+        }
+    if not schema:
+        return {"description": "Done. There is no body.", **complete}
+    answer = resolved(schema, schemas)
+    # An answer has all of its fields; UtilMeta does not say so of those that it reads from a row.
+    answer["required"] = list(answer["properties"])
+    answer.pop("additionalProperties", None)
+    example = example_of(schema, schemas)
+    return {
+        "description": "Done.",
+        **complete,
+        "content": {"application/json": {"schema": schema, "example": example}},
+    }
+
+
+def problem(status: int, codes: list[str]) -> JsonObject:
+    """Return the answer that an operation gives for some codes of one status."""
+    headers = ["X-Request-ID", *(["Retry-After"] if status in (429, 503) else [])]
+    schema = {
+        "allOf": [
+            {"$ref": "#/components/schemas/Problem"},
+            {"properties": {"status": {"const": status}, "code": {"enum": codes}}},
+        ]
+    }
+    examples = {code: {"$ref": f"#/components/examples/{code}"} for code in codes}
+    return {
+        "description": "\n".join(f"- `{code}`: {PROBLEMS[code][1]}" for code in codes),
+        "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in headers},
+        "content": {CONTENT_TYPE: {"schema": schema, "examples": examples}},
+    }
+
+
+def example_of_problem(code: str) -> Any:
+    """Return the body of a problem."""
+    errors = {
+        "invalid_request": [{"field": "username", "message": "This field is required."}],
+        "username_exists": [{"field": "username", "message": PROBLEMS["username_exists"][1]}],
+    }
+    return json.loads(Problem(code, errors=errors.get(code)).body(REQUEST_ID))
+
+
+def example_of(schema: JsonObject, schemas: JsonObject) -> Any:
+    """Return an example of a schema, made of those of its fields."""
+    if "examples" in schema:
+        return schema["examples"][0]
+    schema = resolved(schema, schemas)
+    if schema["type"] == "object":
+        return {name: example_of(each, schemas) for name, each in schema["properties"].items()}
+    return schema["examples"][0]
+
+
+def resolved(schema: JsonObject, schemas: JsonObject) -> JsonObject:
+    """Return the schema that a schema refers to, or else itself."""
+    found: JsonObject = schemas[schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
+    return found
