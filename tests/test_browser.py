@@ -395,6 +395,32 @@ def test_password_managers_find_the_form(browser, name):
     }
 
 
+def test_documentation_can_be_tried_in_place(browser, name):
+    browser.open("/api/docs")
+
+    def attempt(operation: str, body: str = "") -> str:
+        """Open an operation and execute it; return the status and body that are shown."""
+        block = f"#operations-user-{operation}"
+        browser.wait.until(lambda _: browser.driver.find_elements(By.CSS_SELECTOR, block))
+        browser.find(f"{block} .opblock-summary-control").click()
+        browser.wait.until(lambda _: browser.driver.find_elements(By.CSS_SELECTOR, f"{block} button.execute"))
+        if body:
+            browser.find(f"{block} textarea.body-param__text").clear()
+            browser.find(f"{block} textarea.body-param__text").send_keys(body)
+        browser.find(f"{block} button.execute").click()
+        answer = f"{block} .live-responses-table .response"
+        browser.wait.until(lambda _: browser.driver.find_elements(By.CSS_SELECTOR, answer))
+        return browser.find(answer).text
+
+    assert "401" in attempt("getUser")
+    browser.open("/api/docs#")
+    browser.driver.refresh()
+    assert "200" in attempt("signup", json.dumps({"username": name, "password": PASSWORD}))
+    assert "200" in attempt("login", json.dumps({"username": name, "password": PASSWORD}))
+    assert name in attempt("getUser")
+    browser.picture("documentation")
+
+
 def test_way_back_leads_to_the_last_view(browser):
     browser.open()
     browser.shows("login")
