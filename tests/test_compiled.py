@@ -7,6 +7,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from user.compiled import CompiledQuery
 from user.models import Session, User
 from user.passwords import EncodedPassword
 from user.queries import live_session, live_sessions, user_by_name
@@ -70,3 +71,18 @@ def test_threads_share_a_compiled_query_and_not_a_connection(in_threads):
     found = in_threads(4, lambda number: user_by_name.first("bob").pk)
 
     assert set(found) == {User.objects.get().pk}
+
+
+def test_threads_that_compile_at_once_have_a_queryset_each():
+    # To compile a queryset changes it, and from Python 3.12 on cached_property has no lock.
+    querysets = []
+
+    def build(username):
+        querysets.append(User.objects.filter(username=username))
+        return querysets[-1]
+
+    query = CompiledQuery(build, User.username)
+    first, second = (vars(CompiledQuery)["_compiled"].func(query) for _ in range(2))
+
+    assert first.sql == second.sql
+    assert len(querysets) == 2

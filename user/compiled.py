@@ -31,6 +31,7 @@ class Parameter(Expression):
 class Compiled(NamedTuple):
     """What Django's compiler found out about a query."""
 
+    model: type[Any]
     sql: str
     parameters: list[Parameter]
     converters: list[tuple[int, list[Callable[[Any, Any, Any], Any]], Any]]
@@ -52,7 +53,7 @@ class CompiledQuery(Generic[Row]):
 
     def first(self, *values: Any) -> Row | None:
         """Return the row for some values, of their fields' Python types, or None."""
-        sql, parameters, converters, names, related = self._compiled
+        model, sql, parameters, converters, names, related = self._compiled
         connection = connections[DEFAULT_DB_ALIAS]
         with connection.cursor() as cursor:
             cursor.execute(sql, [parameter.value(values, connection) for parameter in parameters])
@@ -63,28 +64,24 @@ class CompiledQuery(Generic[Row]):
         for position, functions, expression in converters:
             for convert in functions:
                 columns[position] = convert(columns[position], expression, connection)
-        row = self._model.from_db(DEFAULT_DB_ALIAS, names, columns[: len(names)])
+        row: Row = model.from_db(DEFAULT_DB_ALIAS, names, columns[: len(names)])
         for populator in related:
             populator.populate(columns, row)
         return row
 
     @cached_property
-    def _queryset(self) -> "QuerySet[Row]":
-        return self._build(*(Parameter(each.field, position) for position, each in enumerate(self._fields)))
-
-    @property
-    def _model(self) -> type[Row]:
-        return self._queryset.model
-
-    @cached_property
     def _compiled(self) -> Compiled:
-        compiler = self._queryset.query.get_compiler(DEFAULT_DB_ALIAS)
-        sql, parameters = compiler.as_sql()
+        # From a queryset of its own: to compile one changes it, and several threads may be at it at once.
+        parameters = [Parameter(each.field, position) for position, each in enumerate(self._fields)]
+        queryset = self._build(*parameters)
+        compiler = queryset.query.get_compiler(DEFAULT_DB_ALIAS)
+        sql, used = compiler.as_sql()
         expressions = [expression for expression, _, _ in compiler.select]
         own = compiler.klass_info["select_fields"]
         return Compiled(
+            queryset.model,
             sql,
-            list(parameters),
+            list(used),
             [(position, *found) for position, found in compiler.get_converters(expressions).items()],
             [expressions[position].target.attname for position in own],
             get_related_populators(compiler.klass_info, compiler.select, DEFAULT_DB_ALIAS),
