@@ -101,7 +101,13 @@ def parse_json(text: bytes) -> Any:
     object, which parsers read differently (RFC 8259, section 4).
     """
     try:
-        return json.loads(text.decode(), object_pairs_hook=_without_duplicates, parse_constant=_refuse)
+        return json.loads(
+            text.decode(),
+            object_pairs_hook=_without_duplicates,
+            parse_constant=_refuse,
+            # No field is a number, and Python refuses to make an int of more than 4,300 digits.
+            parse_int=float,
+        )
     except (ValueError, RecursionError):
         raise Problem("malformed_json") from None
 
