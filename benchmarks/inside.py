@@ -94,8 +94,11 @@ MEASURES: dict[str, Any] = {
 if __name__ == "__main__":
     what, number = sys.argv[1], int(sys.argv[2])
     utilmeta._cmd_env = True  # as under `meta`: the tables are made already
-    output = sys.stdout
-    # The records of the requests are written, but nobody reads them.
-    sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    # The records of the requests are written, but nobody reads them; what goes wrong is said.
+    errors, sys.stderr = sys.stderr, open(os.devnull, "w")  # noqa: SIM115
     logging.raiseExceptions = False
-    print(json.dumps(MEASURES[what](number)), file=output)
+    try:
+        print(json.dumps(MEASURES[what](number)))
+    except Exception as error:  # noqa: BLE001  (whatever it is, the parent prints it)
+        print(f"{type(error).__name__}: {error}", file=errors)
+        sys.exit(1)

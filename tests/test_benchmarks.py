@@ -5,6 +5,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from benchmarks.__main__ import BENCHMARKS
@@ -79,6 +80,7 @@ def test_imports_are_listed():
     "arguments",
     [
         ("cpu", "--database-url", "postgresql://postgres@127.0.0.1:1/postgres"),
+        ("cpu", "--database-url", "sqlite:////nowhere/db.sqlite3"),
         ("cpu", "--json", "/nowhere/figures.json", "--requests", "5"),
     ],
 )
@@ -88,6 +90,29 @@ def test_what_cannot_be_done_is_one_line(arguments):
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert line.startswith("benchmarks: ")
+
+
+def test_what_a_request_was_answered_instead_is_said():
+    done = benchmark("cpu", "--requests", "5", PASSWORD_MIN_LENGTH="40")
+
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert "/api/user/signup was answered 400" in line
+
+
+@pytest.mark.skipif(not SERVER, reason="TEST_DATABASE_URL names no server")
+def test_database_that_the_url_names_is_not_touched():
+    def tables():
+        with psycopg.connect(SERVER) as connection:
+            return connection.execute("SELECT oid, relname FROM pg_class ORDER BY oid").fetchall()
+
+    before = tables()
+
+    # A slash in the query is no part of the name.
+    done = benchmark("statements", "--database-url", f"{SERVER}?application_name=a/b")
+
+    assert done.returncode == 0, done.stderr
+    assert tables() == before
 
 
 def test_without_wrk_it_says_how_to_get_it(monkeypatch):
