@@ -57,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
             command.add_argument("--seconds", type=positive, default=5, metavar="N", help="of each run")
         if "users" in options:
             command.add_argument(
-                "--users", type=positive, nargs="+", default=[100_000, 1_000_000], metavar="N"
+                "--users", type=whole_number, nargs="+", default=[0, 100_000, 1_000_000], metavar="N"
             )
         if "rounds" in options:
             command.add_argument("--rounds", type=positive, default=5, metavar="N")
@@ -66,12 +66,17 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def positive(text: str) -> int:
-    """Return a whole number above 0."""
+def whole_number(text: str, least: int = 0) -> int:
+    """Return a whole number, 0 or more."""
     number = int(text)
-    if number < 1:
+    if number < least:
         raise ValueError
     return number
+
+
+def positive(text: str) -> int:
+    """Return a whole number above 0."""
+    return whole_number(text, 1)
 
 
 def main() -> None:

@@ -63,7 +63,8 @@ def growth(options: argparse.Namespace) -> Table:
     with a_database(options.database_url) as empty, a_database(options.database_url) as grown:
         size = 0
         for users in sorted(options.users):
-            fill(grown, size + 1, users)
+            if users > size:
+                fill(grown, size + 1, users)
             size = users
             rounds = [
                 (inside("growth", options.requests, empty), inside("growth", options.requests, grown))

@@ -19,7 +19,7 @@ SIZES = {
     "statements": (),
     "load": ("--seconds", "1", "--connections", "2"),
     "storm": ("--seconds", "1"),
-    "growth": ("--users", "10", "20", "--requests", "5", "--rounds", "1"),
+    "growth": ("--users", "0", "10", "20", "--requests", "5", "--rounds", "1"),
     "memory": ("--requests", "20"),
     "startup": ("--rounds", "1"),
 }
