@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import argparse
 import secrets
+from typing import Any
 
 from .databases import a_database
 from .flow import PASSWORD, REQUESTS, Request
-from .servers import Load, a_server, ask, need_wrk
+from .servers import a_server, ask
 from .tables import Table
+from .wrk import Load, need_wrk
 
 STORM_CLIENTS = 16
 READERS = 2
+NOBODY: dict[str, Any] = {"answers": {}, "socket_errors": 0}
 
 
 def sign_up(port: int) -> dict[str, str]:
@@ -22,6 +25,12 @@ def sign_up(port: int) -> dict[str, str]:
     if status != 200:
         raise RuntimeError(f"a signup was answered {status}")
     return {"name": prefix, "cookie": cookie, "prefix": f"{prefix}-"}
+
+
+def sorted_out(found: dict[str, Any], *expected: str) -> tuple[int, int]:
+    """Return how many requests were answered with an expected status, and how many were not."""
+    good = sum(found["answers"].get(status, 0) for status in expected)
+    return good, sum(found["answers"].values()) - good + found["socket_errors"]
 
 
 def load(options: argparse.Namespace) -> Table:
@@ -35,9 +44,9 @@ def load(options: argparse.Namespace) -> Table:
         for name, request in REQUESTS.items():
             if request.fresh:
                 continue
-            found = Load(port, request, options.connections, options.seconds, **sign_up(port)).result()
-            good = found["answers"].pop("401" if name == "401" else "200", 0)
-            bad = sum(found["answers"].values()) + found["socket_errors"]
+            with Load(port, request, options.connections, options.seconds, **sign_up(port)) as requests:
+                found = requests.result()
+            good, bad = sorted_out(found, "401" if name == "401" else "200")
             rows.append([name, good / found["seconds"], found["p50"], found["p99"], bad])
     title = f"{options.server}, {options.workers} worker(s), {options.connections} connections, hashing once"
     return Table(title, ["request", "a second", "ms, median", "ms, 99 %", "errors"], rows)
@@ -47,27 +56,28 @@ def storm(options: argparse.Namespace) -> Table:
     """Return latencies of users who are logged in, while nobody and while many guess passwords."""
     need_wrk()
     guess = Request("POST", "/api/user/login", {"username": "NAME", "password": "a wrong guess of it"})
-    rows: list[list[str | float]] = []
+    get = REQUESTS["get"]
     with (
         a_database(options.database_url) as url,
         a_server(options.server, url, options.workers, iterations=0) as port,
     ):
         user = sign_up(port)
-        for title in ("idle", "storm"):
-            guesses = (
-                Load(port, guess, STORM_CLIENTS, options.seconds + 1, **user) if title == "storm" else None
-            )
-            found = Load(port, REQUESTS["get"], READERS, options.seconds, **user).result()
-            answers = guesses.result()["answers"] if guesses else {}
-            rows.append(
-                [
-                    title,
-                    found["p50"],
-                    found["p95"],
-                    found["answers"].get("200", 0) / found["seconds"],
-                    answers.get("403", 0),
-                    answers.get("503", 0),
-                ]
-            )
-    header = ["", "GET, ms, median", "ms, 95 %", "a second", "guesses hashed", "guesses refused"]
+        with Load(port, get, READERS, options.seconds, **user) as gets:
+            rows = [storm_row("idle", gets.result(), NOBODY)]
+        with (
+            Load(port, guess, STORM_CLIENTS, options.seconds + 1, **user) as guesses,
+            Load(port, get, READERS, options.seconds, **user) as gets,
+        ):
+            rows.append(storm_row("storm", gets.result(), guesses.result()))
+    header = ["", "GET, ms, median", "ms, 95 %", "a second", "errors", "guesses hashed", "guesses refused"]
     return Table(f"{options.server}, {options.workers} workers, {STORM_CLIENTS} guessing", header, rows)
+
+
+def storm_row(title: str, gets: dict[str, Any], guesses: dict[str, Any]) -> list[str | float]:
+    """Return what became of users who are logged in, and of guesses."""
+    good, bad = sorted_out(gets, "200")
+    hashed, _ = sorted_out(guesses, "403")
+    # 503: too many hashes wait already; 429: the throttle, which is off here.
+    refused, _ = sorted_out(guesses, "503", "429")
+    _, unexpected = sorted_out(guesses, "403", "503", "429")
+    return [title, gets["p50"], gets["p95"], good / gets["seconds"], bad + unexpected, hashed, refused]

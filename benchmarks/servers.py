@@ -1,20 +1,18 @@
-"""A server of the service, as it runs in production, and wrk, which sends it requests."""
+"""A server of the service, as it runs in production."""
 
 from __future__ import annotations
 
-import json
-import shutil
 import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.client import HTTPConnection
 from pathlib import Path
-from typing import Any
 
+import psutil
 from dotenv import dotenv_values
 
 from config import BASE_DIR
@@ -23,37 +21,9 @@ from .databases import environment
 from .flow import HOST, Request
 
 THREADS = "8"
+# Longer than the workers of granian and gunicorn are given for the requests under way.
+STOP_SECONDS = 40
 BIN = Path(sys.executable).parent
-# Counts the answers that are no success, and says what wrk found as JSON, in milliseconds.
-SCRIPT = """
-local number, prefix, failed = 0, "{prefix}", 0
-local threads = {{}}
-function setup(thread) table.insert(threads, thread) end
-function init() answers = {{}} end
-function request()
-  number = number + 1
-  local body = string.gsub('{body}', "NEW", prefix .. string.format("%x", number))
-  return wrk.format("{method}", "{path}", {{["Content-Type"] = "application/json", {cookie}}}, body)
-end
-function response(status) answers[status] = (answers[status] or 0) + 1 end
-function done(summary, latency)
-  local counts = {{}}
-  for status, count in pairs(threads[1]:get("answers")) do
-    table.insert(counts, string.format('"%d": %d', status, count))
-  end
-  io.write(string.format(
-    'JSON {{"seconds": %f, "p50": %f, "p95": %f, "p99": %f, "socket_errors": %d, "answers": {{%s}}}}\\n',
-    summary.duration / 1e6, latency:percentile(50) / 1e3, latency:percentile(95) / 1e3,
-    latency:percentile(99) / 1e3, summary.errors.connect + summary.errors.read + summary.errors.timeout,
-    table.concat(counts, ", ")))
-end
-"""
-
-
-def need_wrk() -> None:
-    """Raise RuntimeError without wrk."""
-    if not shutil.which("wrk"):
-        raise RuntimeError("wrk is not installed (Debian and Ubuntu: apt-get install wrk)")
 
 
 @contextmanager
@@ -84,11 +54,26 @@ def a_server(name: str, url: str, workers: int, iterations: int) -> Iterator[int
                     time.sleep(0.1)
                 if server.poll() is not None:
                     log.seek(0)
-                    raise RuntimeError(f"{name} did not start: {log.read().decode()[-2000:]}")
+                    words = log.read().decode().split("\n")
+                    raise RuntimeError(f"{name} did not start: {next(filter(None, words[::-1]), 'no word')}")
+            else:
+                raise RuntimeError(f"{name} did not answer in 30 seconds")
             yield port
         finally:
-            server.terminate()
-            server.wait(60)
+            stop(server)
+
+
+def stop(server: subprocess.Popen[bytes]) -> None:
+    """End a server and its workers: at its own pace, or by force when that takes too long."""
+    workers = psutil.Process(server.pid).children(recursive=True) if server.poll() is None else []
+    server.terminate()
+    try:
+        server.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        for process in [server, *workers]:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        server.wait()
 
 
 def ask(port: int, request: Request, name: str = "", cookie: str = "") -> tuple[int, str]:
@@ -102,36 +87,3 @@ def ask(port: int, request: Request, name: str = "", cookie: str = "") -> tuple[
         return response.status, (response.getheader("Set-Cookie") or "").partition(";")[0]
     finally:
         connection.close()
-
-
-class Load:
-    """Requests that wrk sends for some seconds over kept-alive connections, all of one kind."""
-
-    def __init__(self, port: int, request: Request, connections: int, seconds: float, **who: str) -> None:
-        """Start to send them, for a user's name, and with a cookie."""
-        cookie = f'["Cookie"] = "{who["cookie"]}"' if request.session else ""
-        script = SCRIPT.format(
-            prefix=who["prefix"],
-            method=request.method,
-            path=request.path,
-            body=request.text(who["name"], "NEW"),
-            cookie=cookie,
-        )
-        self._file = tempfile.NamedTemporaryFile("w", suffix=".lua")  # noqa: SIM115
-        self._file.write(script)
-        self._file.flush()
-        self._process = subprocess.Popen(
-            ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s", "-s", self._file.name,
-             f"http://{HOST}:{port}"],
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )  # fmt: skip
-
-    def result(self) -> dict[str, Any]:
-        """Wait for the end; return seconds, latencies in milliseconds, and the answers by status."""
-        output = self._process.communicate()[0]
-        self._file.close()
-        line = next((line for line in output.splitlines() if line.startswith("JSON ")), None)
-        if line is None:
-            raise RuntimeError(f"wrk failed: {output[-500:]}")
-        found: dict[str, Any] = json.loads(line.removeprefix("JSON "))
-        return found

@@ -1,10 +1,17 @@
 """The benchmarks, at a size at which their figures say nothing."""
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
 import tempfile
+import time
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import psycopg
 import pytest
 
@@ -98,6 +105,40 @@ def test_what_a_request_was_answered_instead_is_said():
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert "/api/user/signup was answered 400" in line
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("name", NEED_WRK)
+def test_benchmark_that_is_stopped_stops_what_it_started(tmp_path, name, number):
+    if not shutil.which("wrk"):
+        pytest.skip("wrk is not installed")
+    # A session of its own: at a terminal Ctrl-C reaches every process, here only the first.
+    process = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks", name, "--seconds", "300"],
+        cwd=BASE_DIR,
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+        start_new_session=True,
+    )
+    started: list[psutil.Process] = []
+    try:
+        for _ in range(1200):
+            started = psutil.Process(process.pid).children(recursive=True)
+            if any(child.name() == "wrk" for child in started):
+                break
+            time.sleep(0.05)
+        assert any(child.name() == "wrk" for child in started)
+
+        process.send_signal(number)
+
+        assert process.wait(60) == 128 + number
+        assert not psutil.wait_procs(started, timeout=10)[1]
+        assert not list(tmp_path.iterdir())
+    finally:
+        process.kill()
+        process.wait()
+        for child in started:
+            with suppress(psutil.NoSuchProcess):
+                child.kill()
 
 
 @pytest.mark.skipif(not SERVER, reason="TEST_DATABASE_URL names no server")
