@@ -223,6 +223,24 @@ def test_session_made_through_one_process_works_through_the_other(site):
 
 
 @needs_nginx
+def test_cookie_of_another_page_keeps_nobody_out(site):
+    with site.browser() as client:
+        user = sign_up(client, "cookies").json()
+        key = client.cookies["__Host-sessionid"]
+        client.cookies.clear()
+
+        for cookies in (
+            "language=français; __Host-sessionid={key}",
+            "__Host-sessionid={key}; language=français",
+            "theme=dark;__Host-sessionid={key};language=français; x",
+            "x__Host-sessionid=other; language=__Host-sessionid=other; __Host-sessionid={key}",
+        ):
+            response = client.get("/api/user", headers={"Cookie": cookies.format(key=key).encode()})
+            assert response.json() == user
+        assert_problem(client.get("/api/user", headers={"Cookie": "language=en"}), 401, "not_logged_in")
+
+
+@needs_nginx
 def test_client_address_is_right_and_cannot_be_forged(site):
     with site.browser(
         "127.0.0.2", **{"X-Forwarded-For": "203.0.113.9", "Forwarded": "for=203.0.113.9"}
