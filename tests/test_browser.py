@@ -1,462 +1,560 @@
-"""The page at / in a real browser: headless Chromium, driven by Selenium, before a running service.
-
-Screenshots are written to `screenshots/`, or to the folder that SCREENSHOTS names.
-"""
+"""The page, in a real browser against the real service."""
 
 import json
-import os
-import secrets
-import shutil
+import sqlite3
 import sys
-from pathlib import Path
+from collections.abc import Iterator
 
+import httpx
 import pytest
 
+pytest.importorskip("selenium", reason="the extra `browser` is not installed")
+
+from selenium.webdriver.common.keys import Keys
+
 from config import BASE_DIR
+from user.schema import Username
 
-from .support import OTHER_PASSWORD, PASSWORD, Process
+from .browser import CHROMEDRIVER, CHROMIUM, STATUS_LINE, Browser, Gate
+from .support import OTHER_PASSWORD, PASSWORD, Process, credentials
 
-webdriver = pytest.importorskip(
-    "selenium.webdriver", reason="selenium is not installed (the extra `browser`)"
-)
-axe = pytest.importorskip("axe_core_python", reason="axe is not installed (the extra `browser`)")
-if not (shutil.which("chromium") and shutil.which("chromedriver")):
-    pytest.skip("Chromium or its driver is not installed", allow_module_level=True)
-
-from selenium.webdriver.common.by import By  # noqa: E402
-from selenium.webdriver.common.keys import Keys  # noqa: E402
-from selenium.webdriver.support.ui import WebDriverWait  # noqa: E402
-
-AXE = (Path(axe.__file__).parent / "axe.min.js").read_text()
-PICTURES = Path(os.environ.get("SCREENSHOTS") or BASE_DIR / "screenshots")
-FLAGS = (
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-features=OptimizationHints,MediaRouter",
-    "--lang=en-GB",
+pytestmark = pytest.mark.skipif(
+    not (CHROMIUM.exists() and CHROMEDRIVER.exists()),
+    reason="Debian's chromium and chromium-driver are missing",
 )
 
-
-class Browser:
-    """A browser with one tab, and what a person does in it."""
-
-    def __init__(self, folder: Path, url: str, scheme: str = "light", width: int = 1280) -> None:
-        self.url = url
-        options = webdriver.ChromeOptions()
-        options.binary_location = shutil.which("chromium")
-        for flag in (*FLAGS, f"--user-data-dir={folder}"):
-            options.add_argument(flag)
-        options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-        service = webdriver.ChromeService(shutil.which("chromedriver"))
-        self.driver = webdriver.Chrome(options=options, service=service)
-        self.driver.execute_cdp_cmd(
-            "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
-        )
-        size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
-        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-        self.wait = WebDriverWait(self.driver, 20, poll_frequency=0.05)
-
-    def open(self, path: str = "/") -> None:
-        self.driver.get(self.url + path)
-
-    def find(self, selector: str):
-        return self.driver.find_element(By.CSS_SELECTOR, selector)
-
-    def shows(self, view: str) -> None:
-        """Wait until a view is there."""
-        self.wait.until(lambda _: self.find(f"#{view}").is_displayed())
-
-    def says(self, selector: str, text: str) -> None:
-        """Wait until an element says something."""
-        self.wait.until(lambda _: text in self.find(selector).text, f"{selector} does not say: {text}")
-
-    def fill(self, **fields: str) -> None:
-        """Type into fields, by their ids with - for _."""
-        for name, text in fields.items():
-            field = self.find(f"#{name.replace('_', '-')}")
-            field.clear()
-            field.send_keys(text)
-
-    def send(self, form: str) -> None:
-        """Press the button of a form."""
-        self.find(f"#{form}-form button[type=submit]").click()
-
-    def sign_up(self, name: str, password: str = PASSWORD) -> None:
-        self.open("/#signup")
-        self.shows("signup")
-        self.fill(signup_username=name, signup_password=password)
-        self.send("signup")
-        self.says("#account-username", name)
-
-    def network(self, **conditions: object) -> None:
-        """Make the network slow, or take it away."""
-        base = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
-        self.driver.execute_cdp_cmd("Network.enable", {})
-        self.driver.execute_cdp_cmd("Network.emulateNetworkConditions", base | conditions)
-
-    def picture(self, name: str) -> None:
-        PICTURES.mkdir(exist_ok=True)
-        self.driver.save_screenshot(str(PICTURES / f"{name}.png"))
-
-    def problems_of_accessibility(self) -> list[str]:
-        """Return what axe finds in what is shown."""
-        # By the debugger's protocol: the page's own policy lets no such script in.
-        self.driver.execute_cdp_cmd("Runtime.evaluate", {"expression": AXE})
-        found = self.driver.execute_async_script("axe.run().then(arguments[arguments.length - 1])")
-        return [
-            f"{violation['id']}: {node['html']}"
-            for violation in found["violations"]
-            for node in violation["nodes"]
-        ]
-
-    def complaints(self) -> list[str]:
-        """Return what the console says, but for refusals of the API, which every browser notes."""
-        return [
-            entry["message"]
-            for entry in self.driver.get_log("browser")
-            if not (
-                entry["source"] == "network" and "the server responded with a status of 4" in entry["message"]
-            )
-        ]
-
-    def hosts(self) -> set[str]:
-        """Return what was asked for elsewhere."""
-        asked = set()
-        for entry in self.driver.get_log("performance"):
-            message = json.loads(entry["message"])["message"]
-            if message["method"] == "Network.requestWillBeSent":
-                asked.add(message["params"]["request"]["url"])
-        return {url for url in asked if not url.startswith((self.url, "data:", "chrome:", "about:"))}
+SERVICE = (sys.executable, BASE_DIR / "server.py")
+SETTINGS = {"UTILMETA_PRODUCTION": "false"}
 
 
 @pytest.fixture(scope="module")
-def service(tmp_path_factory):
-    """The development server, as `meta run` starts it."""
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    """The service, as a developer starts it."""
     folder = tmp_path_factory.mktemp("service")
-    settings = {"UTILMETA_PRODUCTION": "false"}
-    process = Process((sys.executable, "server.py"), BASE_DIR, folder / "log", settings)
+    process = Process(SERVICE, folder, folder / "log", SETTINGS)
     yield process.wait_until_it_serves()
     process.stop()
 
 
 @pytest.fixture(scope="module")
-def strict_service(tmp_path_factory):
-    """A service that always asks for the current password."""
-    folder = tmp_path_factory.mktemp("strict")
-    settings = {"UTILMETA_PRODUCTION": "false", "REAUTHENTICATION_MINUTES": "0"}
-    process = Process((sys.executable, "server.py"), BASE_DIR, folder / "log", settings)
-    yield process.wait_until_it_serves()
+def gate_of_module(service: Process) -> Iterator[Gate]:
+    gate = Gate(service.url)
+    yield gate
+    gate.close()
+
+
+@pytest.fixture(scope="module")
+def browser_of_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    browser = Browser(tmp_path_factory.mktemp("browser"))
+    yield browser
+    browser.close()
+
+
+@pytest.fixture
+def gate(gate_of_module: Gate) -> Iterator[Gate]:
+    """The way to the service."""
+    yield gate_of_module
+    gate_of_module.reset()
+
+
+@pytest.fixture
+def browser(browser_of_module: Browser, gate: Gate) -> Iterator[Browser]:
+    """A browser that nobody is logged in with; in the end, it wrote and sent nothing that it should not."""
+    browser_of_module.reset(gate.url)
+    yield browser_of_module
+    gate.open.set()
+    assert list(browser_of_module.unexpected()) == []
+
+
+@pytest.fixture
+def name(request: pytest.FixtureRequest) -> str:
+    """A name that no other test uses."""
+    return f"u{abs(hash(request.node.nodeid)) % 10**9}"
+
+
+@pytest.fixture
+def account(service: Process, name: str) -> str:
+    """The name of an account that exists."""
+    answer = httpx.post(f"{service.url}/api/user/signup", json=credentials(name))
+    assert answer.status_code == 200, answer.text
+    return name
+
+
+@pytest.fixture
+def logged_in(browser: Browser, service: Process, account: str) -> Browser:
+    """A browser that an account is logged in with, at its account."""
+    answer = httpx.post(f"{service.url}/api/user/login", json=credentials(account))
+    cookie = answer.cookies["sessionid"]
+    browser.driver.execute_cdp_cmd(
+        "Network.setCookie", {"name": "sessionid", "value": cookie, "url": browser.url, "httpOnly": True}
+    )
+    browser.open()
+    assert browser.view() == "account"
+    return browser
+
+
+def in_database(service: Process, statement: str, name: str) -> None:
+    """Change the sessions of an account, as time or an operator would."""
+    of_account = "WHERE user_id = (SELECT id FROM user_user WHERE username = ?)"
+    connection = sqlite3.connect(service.log_file.parent / "db.sqlite3", timeout=10)
+    with connection:
+        assert connection.execute(f"{statement} {of_account}", [name]).rowcount > 0
+    connection.close()
+
+
+def can_log_in(service: Process, name: str, password: str) -> bool:
+    """Tell whether a name and a password are those of an account."""
+    response = httpx.post(f"{service.url}/api/user/login", json=credentials(name, password))
+    return response.status_code == 200
+
+
+def problem(status: int, code: str, detail: str, **headers: str) -> tuple[int, dict[str, str], bytes]:
+    """Return an answer for the gate to give, in the service's form."""
+    body = {"status": status, "code": code, "detail": detail, "request_id": "0123456789abcdef"}
+    return status, {"Content-Type": "application/problem+json", **headers}, json.dumps(body).encode()
+
+
+def test_somebody_signs_up(browser, name):
+    browser.open()
+    browser.inspect("login")
+    browser.follow("Sign up")
+    browser.until_view("signup")
+    assert browser.focus() == "heading"
+    browser.inspect("signup")
+
+    browser.send(username=name.upper(), password=PASSWORD)
+
+    browser.until_view("account")
+    assert browser.text("#account-username") == name
+    assert browser.text("#status") == f"Welcome, {name}."
+    assert browser.focus() == "heading"
+    browser.inspect("account")
+
+
+def test_errors_stand_beside_their_fields(browser):
+    browser.open("/#signup")
+
+    browser.send(username="<script>alert(1)</script>", password="a")
+
+    assert browser.error("username") == Username.message
+    assert browser.error("password").startswith("6 to 100 characters")
+    assert browser.focus() == "signup-username"
+    assert browser.text("#warning") == ""
+    browser.inspect("signup-errors")
+
+
+def test_taken_name_stands_beside_its_field(browser, account):
+    browser.open("/#signup")
+
+    browser.send(username=account, password=PASSWORD)
+
+    assert browser.error("username") == "Username exists"
+    assert browser.find("#signup-password").get_attribute("value") == PASSWORD
+
+
+def test_user_changes_the_name(logged_in, name):
+    browser = logged_in
+    browser.follow("Change your name")
+    browser.until_view("name")
+    browser.inspect("name")
+
+    browser.send(username=f"{name}-2")
+
+    browser.until_view("account")
+    assert browser.text("#account-username") == f"{name}-2"
+    assert browser.text("#status") == f"Your name is {name}-2 now."
+
+
+def test_name_of_somebody_else_stands_beside_its_field(logged_in, service):
+    httpx.post(f"{service.url}/api/user/signup", json=credentials("somebody"))
+    logged_in.open("/#name")
+
+    logged_in.send(username="somebody")
+
+    assert logged_in.error("username") == "Username exists"
+    assert logged_in.focus() == "name-username"
+    logged_in.inspect("name-errors")
+
+
+def test_wrong_password_is_said(browser, account):
+    browser.open()
+
+    browser.send(username=account, password=OTHER_PASSWORD)
+
+    browser.until(lambda: browser.text("#warning"))
+    assert browser.text("#warning") == "Username or password wrong"
+    assert browser.focus() == "login-password"
+    browser.inspect("login-wrong")
+    browser.send(password=PASSWORD)
+    browser.until_view("account")
+    assert browser.text("#warning") == ""
+
+
+def test_user_changes_the_password(logged_in, service, account):
+    browser = logged_in
+    browser.follow("Change your password")
+    browser.until_view("password")
+    browser.inspect("password")
+
+    browser.send(password=OTHER_PASSWORD)
+
+    browser.until_view("account")
+    assert browser.text("#status") == "Your password is changed, and you are logged out everywhere else."
+    browser.inspect("password-changed")
+    assert can_log_in(service, account, OTHER_PASSWORD)
+    assert not can_log_in(service, account, PASSWORD)
+
+
+def test_current_password_is_asked_for_in_place(logged_in, service, account, gate):
+    browser = logged_in
+    in_database(service, "UPDATE user_session SET created_time = datetime('now', '-1 hour')", account)
+    browser.open("/#password")
+    browser.send(password=OTHER_PASSWORD)
+    browser.until(lambda: browser.focus() == "password-current")
+    browser.inspect("reauthentication")
+
+    browser.send(current_password="not it")
+    assert browser.error("current_password") == "This is not your current password."
+    assert browser.focus() == "password-current"
+    browser.inspect("reauthentication-wrong")
+    browser.fill(current_password=PASSWORD)
+    browser.press(Keys.ENTER)  # the new one is not typed again
+
+    browser.until_view("account")
+    assert can_log_in(service, account, OTHER_PASSWORD)
+    browser.follow("Change your password")
+    browser.until_view("password")
+    assert not browser.find("#password-current").is_displayed()
+    assert browser.find("#password-new").get_attribute("value") == ""
+
+
+def test_user_logs_out(logged_in):
+    logged_in.follow("Change your name")
+    logged_in.until_view("name")
+    logged_in.follow("Back to your account")
+    logged_in.until_view("account")
+
+    logged_in.send()
+
+    logged_in.until_view("login")
+    assert logged_in.text("#status") == "You are logged out."
+    assert logged_in.driver.get_cookies() == []
+    logged_in.inspect("logged-out")
+    logged_in.driver.back()
+    logged_in.until_view("login")
+
+
+def test_ended_session_brings_the_login_form_back(logged_in, service, account):
+    browser = logged_in
+    browser.open("/#name")
+    in_database(service, "DELETE FROM user_session", account)
+
+    browser.send(username=f"{account}-2")
+
+    browser.until_view("login")
+    assert browser.text("#status") == "Your session has ended. Log in to go on."
+    assert browser.find("#login-username").get_attribute("value") == account
+    browser.inspect("session-ended")
+    browser.send(password=PASSWORD)
+    browser.until_view("name")
+    assert browser.find("#name-username").get_attribute("value") == f"{account}-2"
+
+
+def test_ended_session_keeps_no_password(logged_in, service, account):
+    logged_in.open("/#password")
+    in_database(service, "DELETE FROM user_session", account)
+
+    logged_in.send(password=OTHER_PASSWORD)
+
+    logged_in.until_view("login")
+    assert logged_in.find("#password-new").get_attribute("value") == ""
+
+
+def test_another_user_in_another_tab_is_noticed(logged_in, service, name):
+    answer = httpx.post(f"{service.url}/api/user/signup", json=credentials(f"{name}-b"))
+    cookie = {"name": "sessionid", "value": answer.cookies["sessionid"], "url": logged_in.url}
+    logged_in.driver.execute_cdp_cmd("Network.setCookie", cookie)
+
+    logged_in.driver.execute_script("document.dispatchEvent(new Event('visibilitychange'))")
+
+    logged_in.until(lambda: logged_in.text("#account-username") == f"{name}-b")
+    assert logged_in.text("#status") == f"You are logged in as {name}-b."
+
+
+def test_slow_request_shows_that_it_works_and_is_sent_once(browser, account, gate):
+    browser.open()
+    gate.open.clear()
+    browser.send(username=account, password=PASSWORD)
+    browser.until(lambda: gate.count("POST", "/api/user/login"))
+
+    button = browser.find("[data-action=login] > button")
+    assert button.text == "Logging in…"
+    assert button.get_attribute("aria-disabled") == "true"
+    assert browser.find("[data-action=login]").get_attribute("aria-busy") == "true"
+    assert browser.text("#progress") == "Logging in…"
+    browser.inspect("slow")
+    button.click()
+    browser.find("#login-username").send_keys(Keys.ENTER)
+    browser.find("#login-password").send_keys(Keys.ENTER)
+    browser.follow("Sign up")
+    browser.send(username="u2", password=PASSWORD)
+    gate.open.set()
+
+    browser.until_view("account")
+    assert button.get_attribute("textContent") == "Log in"
+    sent = [request for request in gate.requests if request[0] != "GET"]
+    assert sent == [("POST", "/api/user/login")]
+
+
+def test_nothing_moves_for_who_wants_no_motion(browser, account, gate):
+    browser.open()
+    reduced = {"name": "prefers-reduced-motion", "value": "reduce"}
+    browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [reduced]})
+    gate.open.clear()
+
+    browser.send(username=account, password=PASSWORD)
+
+    browser.until(lambda: browser.text("#progress"))
+    assert browser.driver.execute_script("return document.getAnimations().length") == 0
+    gate.open.set()
+    browser.until_view("account")
+
+
+def test_no_form_is_shown_before_it_is_the_right_one(logged_in, gate):
+    gate.open.clear()
+
+    logged_in.open(ready=False)
+
+    logged_in.until(lambda: gate.count("GET", "/api/user") >= 2 and logged_in.text("h1") == "One moment…")
+    assert logged_in.view() == ""
+    gate.open.set()
+    logged_in.until_view("account")
+
+
+def test_service_that_is_away_is_said(browser, tmp_path):
+    process = Process(SERVICE, tmp_path, tmp_path / "log", SETTINGS).wait_until_it_serves()
+    browser.url, browser.may_write = process.url, ["net::ERR_CONNECTION_REFUSED"]
+    browser.open()
     process.stop()
 
+    browser.send(username="bob", password=PASSWORD)
 
-@pytest.fixture
-def open_browser(tmp_path):
-    """Return a function that opens a browser; at the end, none has complained or asked elsewhere."""
-    opened = []
-
-    def start(url: str, **kwargs) -> Browser:
-        browser = Browser(tmp_path / f"profile{len(opened)}", url, **kwargs)
-        opened.append(browser)
-        return browser
-
-    yield start
-    try:
-        for browser in opened:
-            assert browser.complaints() == []
-            assert browser.hosts() == set()
-    finally:
-        for browser in opened:
-            browser.driver.quit()
+    browser.until(lambda: browser.text("#warning"))
+    assert browser.text("#warning") == "The service cannot be reached. Check your connection, and try again."
+    assert browser.find("#login-password").get_attribute("value") == PASSWORD
+    browser.inspect("no-network")
 
 
-@pytest.fixture
-def browser(open_browser, service):
-    """A browser."""
-    return open_browser(service.url)
-
-
-@pytest.fixture
-def name():
-    """A name that nobody has."""
-    return f"ada-{secrets.token_hex(3)}"
-
-
-def test_story_of_the_tutorial(browser, name):
+def test_page_of_a_proxy_is_not_taken_for_an_answer(browser, gate):
+    browser.may_write = [STATUS_LINE + "502"]
     browser.open()
-    browser.shows("login")
-    assert browser.driver.title == "Log in – demo-user"
-    browser.find("#login a[href='#signup']").click()
-    browser.shows("signup")
-    browser.fill(signup_username=name.upper(), signup_password=PASSWORD)
-    browser.send("signup")
-    browser.shows("account")
-    browser.says("#status", "Your account is made")
-    browser.says("#account-username", name)
-    assert browser.driver.title == "Your account – demo-user"
+    for status in (502, 200):
+        gate.canned = (status, {"Content-Type": "text/html"}, b"<h1>Bad Gateway</h1>")
 
+        browser.send(username="bob", password=PASSWORD)
+
+        expected = "Something between here and the service answered in its place"
+        browser.until(lambda: browser.text("#warning").startswith(f"{expected} ({status})"))  # noqa: B023
+    assert browser.view() == "login"
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "expected"),
+    [
+        ("5", "Wait for 5 seconds."),
+        ("570", "Wait for 10 minutes."),
+        ("Thu, 01 Jan 2099 00:00:00 GMT", "Wait for"),
+    ],
+)
+def test_when_to_try_again_is_said(browser, gate, retry_after, expected):
+    browser.may_write = [STATUS_LINE + "503"]
     browser.open()
-    browser.shows("account")
-    browser.send("logout")
-    browser.shows("login")
-    browser.says("#status", "You are logged out.")
-    assert browser.find("#login-username").get_property("value") == name
+    headers = {"Retry-After": retry_after}
+    gate.canned = problem(503, "service_unavailable", "The service cannot answer now.", **headers)
 
-    browser.fill(login_password=PASSWORD)
-    browser.send("login")
-    browser.shows("account")
+    browser.send(username="bob", password=PASSWORD)
 
-    browser.fill(rename_username=f"{name}-2")
-    browser.send("rename")
-    browser.says("#status", f"Your name is now {name}-2.")
-    browser.says("#account-username", f"{name}-2")
-    browser.fill(new_password=OTHER_PASSWORD)
-    browser.send("password")
-    browser.says("#status", "Your password is changed")
-
-    browser.send("logout")
-    browser.shows("login")
-    browser.fill(login_password=OTHER_PASSWORD)
-    browser.send("login")
-    browser.says("#account-username", f"{name}-2")
+    browser.until(lambda: browser.text("#warning"))
+    assert "The service cannot answer now.\n" + expected in browser.text("#warning")
 
 
-def test_faults_stand_beside_their_fields(browser, name):
-    browser.open("/#signup")
-    browser.shows("signup")
-    browser.fill(signup_username="<b>no</b> name", signup_password="x")
-    browser.send("signup")
-
-    browser.says("#signup-username-error", "1 to 20 characters")
-    browser.says("#signup-password-error", "6 to 100 characters")
-    field = browser.find("#signup-username")
-    assert field.get_attribute("aria-invalid") == "true"
-    assert "signup-username-error" in field.get_attribute("aria-describedby")
-    assert browser.driver.switch_to.active_element == field
-
-    browser.sign_up(name)
-    assert not browser.driver.find_elements(By.CSS_SELECTOR, "[aria-invalid]")
-
-
-def test_name_that_somebody_has_is_said_beside_its_field(browser, open_browser, service, name):
-    browser.sign_up(name)
-    other = open_browser(service.url)
-    other.sign_up(f"{name}-2")
-
-    other.fill(rename_username=name)
-    other.send("rename")
-
-    other.says("#rename-username-error", "Username exists")
-    assert other.find("#account-username").text == f"{name}-2"
-
-
-def test_wrong_password_is_said_and_nothing_typed_is_lost(browser, name):
+def test_request_id_is_shown_with_a_defect(browser, gate):
+    browser.may_write = [STATUS_LINE + "500"]
     browser.open()
-    browser.shows("login")
-    browser.fill(login_username=name, login_password="not it")
-    browser.send("login")
+    gate.canned = problem(500, "internal_error", "Something went wrong here.")
 
-    browser.says("#login-form .problem", "Username or password wrong")
-    assert browser.find("#login-username").get_property("value") == name
-    assert browser.find("#login-password").get_property("value") == "not it"
+    browser.send(username="bob", password=PASSWORD)
 
-
-def test_current_password_is_asked_for_in_place(open_browser, strict_service, name):
-    browser = open_browser(strict_service.url)
-    browser.sign_up(name)
-    assert not browser.find("#current").is_displayed()
-    browser.fill(new_password=OTHER_PASSWORD)
-    browser.send("password")
-
-    browser.says("#current-password-error", "type your current password")
-    browser.picture("reauthentication")
-    assert browser.find("#new-password").get_property("value") == OTHER_PASSWORD
-    assert browser.problems_of_accessibility() == []
-    browser.fill(current_password="not it")
-    browser.send("password")
-    browser.says("#current-password-error", "That is not your current password.")
-    browser.fill(current_password=PASSWORD)
-    browser.send("password")
-    browser.says("#status", "Your password is changed")
-    assert not browser.find("#current").is_displayed()
+    browser.until(lambda: browser.text("#warning"))
+    assert browser.text("#warning") == "Something went wrong here.\nrequest_id: 0123456789abcdef"
+    browser.inspect("defect")
 
 
-def test_session_that_has_ended_leads_to_the_login(browser, name):
-    browser.sign_up(name)
-    browser.driver.delete_all_cookies()
-    browser.fill(rename_username=f"{name}-2")
-    browser.send("rename")
+def test_page_can_wait_for_a_service_that_is_away(logged_in, gate):
+    logged_in.may_write = [STATUS_LINE + "503"]
+    headers = {"Retry-After": "5"}
+    in_the_way = problem(503, "service_unavailable", "The service cannot answer now.", **headers)
+    gate.canned = in_the_way
+    logged_in.open()
+    assert logged_in.view() == "unavailable"
+    logged_in.inspect("unavailable")
 
-    browser.shows("login")
-    browser.says("#status", "Your session has ended.")
-    assert browser.find("#login-username").get_property("value") == name
-    assert browser.find("#rename-username").get_property("value") == ""
+    logged_in.send()
+    logged_in.until(lambda: gate.count("GET", "/api/user") >= 2)
+    gate.canned = None
+    logged_in.until(lambda: logged_in.find("[data-action=retry]").get_attribute("aria-busy") == "false")
+    logged_in.send()
 
-
-def test_slow_request_shows_that_it_works_and_is_sent_once(browser, service, name):
-    browser.sign_up(name)
-    browser.send("logout")
-    browser.shows("login")
-    browser.fill(login_password=PASSWORD)
-    browser.network(latency=3000)
-
-    before = service.log.count("route=/api/user/login ")
-    browser.send("login")
-    browser.find("#login-password").send_keys(Keys.ENTER)
-    browser.send("login")
-    form, button = browser.find("#login-form"), browser.find("#login-form button")
-    assert form.get_attribute("aria-busy") == "true"
-    assert button.get_attribute("aria-disabled") == "true"
-    assert button.text == "Logging in…"
-    browser.says("#status", "Still working…")
-    browser.picture("slow")
-
-    browser.shows("account")
-    browser.says("#status", "You are logged in.")
-    assert service.log.count("route=/api/user/login ") == before + 1
-    assert form.get_attribute("aria-busy") is None
-    assert button.get_attribute("textContent") == "Log in"
+    logged_in.until_view("account")
 
 
-def test_network_that_is_away_is_said_and_the_next_try_works(open_browser, service, name):
-    browser = open_browser(service.url)
-    browser.sign_up(name)
-    browser.network(offline=True)
-    browser.fill(rename_username=f"{name}-2")
-    browser.send("rename")
-    browser.says("#rename-form .problem", "The service cannot be reached.")
-    assert browser.complaints() != []
+def test_what_is_not_ours_stays_text(logged_in, gate):
+    hostile = "<img src=x onerror=alert(1)><script>alert(1)</script>"
+    user = {"id": 1, "username": hostile, "signup_time": hostile}
+    gate.canned = (200, {}, json.dumps(user).encode())
 
-    browser.network()
-    browser.send("rename")
-    browser.says("#account-username", f"{name}-2")
-    assert browser.find("#rename-form .problem").text == ""
+    logged_in.open()
+
+    assert logged_in.text("#account-username") == hostile
+    assert logged_in.driver.find_elements("css selector", "main img, main script") == []
 
 
-def test_keyboard_is_enough(browser, name):
+def test_everything_can_be_done_with_the_keyboard(browser, service, name):
     browser.open()
-    browser.shows("login")
-    keyboard = webdriver.ActionChains(browser.driver)
+    browser.tab("login-username")
+    while browser.driver.switch_to.active_element.text != "Sign up":
+        browser.press(Keys.TAB)
+    browser.press(Keys.ENTER)
+    browser.until_view("signup")
+    browser.tab("signup-username")
+    browser.press(name, Keys.TAB, PASSWORD, Keys.TAB, Keys.SPACE)
+    assert browser.find("#signup-password").get_attribute("type") == "text"
+    browser.press(Keys.SPACE, Keys.TAB, Keys.ENTER)
+    browser.until_view("account")
 
-    def press(*keys: str) -> None:
-        keyboard.send_keys(*keys).perform()
+    browser.press(Keys.TAB, Keys.ENTER)
+    browser.until_view("name")
+    browser.press(Keys.TAB, f"{name}-2", Keys.ENTER)
+    browser.until_view("account")
+    assert browser.text("#account-username") == f"{name}-2"
+    browser.press(Keys.TAB, Keys.TAB, Keys.ENTER)
+    browser.until_view("password")
+    browser.press(Keys.TAB, OTHER_PASSWORD, Keys.ENTER)
+    browser.until_view("account")
+    browser.press(Keys.TAB, Keys.TAB, Keys.TAB, Keys.ENTER)
+    browser.until_view("login")
 
-    def focused() -> str:
-        return (
-            browser.driver.switch_to.active_element.get_attribute("id")
-            or browser.driver.switch_to.active_element.text
-        )
-
-    press(Keys.TAB)
-    assert focused() == "login-username"
-    press(Keys.TAB, Keys.TAB, Keys.TAB)
-    assert focused() == "Sign up"
-    press(Keys.ENTER)
-    browser.shows("signup")
-    assert focused() == "signup-title"
-    press(Keys.TAB, name, Keys.TAB, PASSWORD, Keys.ENTER)
-    browser.says("#account-username", name)
-    assert focused() == "account-title"
-    press(Keys.TAB, f"{name}-2", Keys.ENTER)
-    browser.says("#account-username", f"{name}-2")
-    press(Keys.TAB, Keys.TAB, Keys.TAB, Keys.TAB)
-    assert focused() == "Log out"
-    press(Keys.SPACE)
-    browser.shows("login")
-    assert focused() == "login-title"
+    assert can_log_in(service, f"{name}-2", OTHER_PASSWORD)
 
 
-def test_password_managers_find_the_form(browser, name):
+def test_focus_can_be_seen(browser):
+    browser.open()
+
+    for _ in range(5):  # two fields, "Show", the button, "Sign up"
+        browser.press(Keys.TAB)
+        focused = browser.driver.switch_to.active_element
+        assert focused.value_of_css_property("outline-style") == "solid"
+        assert focused.value_of_css_property("outline-width") == "3px"
+
+
+def test_password_manager_is_led_to_the_form(browser, account):
     browser.open("/.well-known/change-password")
-    browser.shows("login")
-    browser.open("/#signup")
-    browser.sign_up(name)
+    assert browser.view() == "login"
 
+    browser.send(username=account, password=PASSWORD)
+
+    browser.until_view("password")
     browser.open("/.well-known/change-password")
-    browser.shows("account")
-    assert browser.driver.switch_to.active_element.get_attribute("id") == "new-password"
-    assert browser.find("#password-username").get_property("value") == name
-    purposes = {field.get_attribute("id"): field.get_attribute("autocomplete") for field in
-                browser.driver.find_elements(By.TAG_NAME, "input")}  # fmt: skip
-    assert purposes == {
-        "login-username": "username",
-        "login-password": "current-password",
-        "signup-username": "username",
-        "signup-password": "new-password",
-        "rename-username": "username",
-        "password-username": "username",
-        "current-password": "current-password",
-        "new-password": "new-password",
-    }
+    browser.until_view("password")
+    assert browser.driver.current_url == f"{browser.url}/#password"
 
 
-def test_documentation_can_be_tried_in_place(browser, name):
-    browser.open("/api/docs")
+def test_password_managers_know_the_fields(logged_in, account):
+    def fields(form):
+        found = logged_in.driver.find_elements("css selector", f"[data-action={form}] input")
+        return [field.get_attribute("autocomplete") for field in found]
 
-    def attempt(operation: str, body: str = "") -> str:
-        """Open an operation and execute it; return the status and body that are shown."""
-        block = f"#operations-user-{operation}"
-        browser.wait.until(lambda _: browser.driver.find_elements(By.CSS_SELECTOR, block))
-        browser.find(f"{block} .opblock-summary-control").click()
-        browser.wait.until(lambda _: browser.driver.find_elements(By.CSS_SELECTOR, f"{block} button.execute"))
+    assert fields("login") == ["username", "current-password"]
+    assert fields("signup") == ["username", "new-password"]
+    assert fields("name") == ["username"]
+    assert fields("password") == ["username", "current-password", "new-password"]
+    assert logged_in.find("#password-username").get_attribute("value") == account
+
+
+def test_password_can_be_shown(browser, account):
+    browser.open()
+    browser.fill(username=account, password=PASSWORD)
+    show = browser.find("[data-action=login] .show")
+    assert show.get_attribute("textContent") == "Show password"
+    show.click()
+    assert browser.find("#login-password").get_attribute("type") == "text"
+    assert show.get_attribute("textContent") == "Hide password"
+
+    browser.send()
+
+    browser.until_view("account")
+    assert browser.find("#login-password").get_attribute("type") == "password"
+
+
+def test_back_forward_and_reload_keep_a_sensible_view(logged_in):
+    driver = logged_in.driver
+    logged_in.follow("Change your name")
+    logged_in.until_view("name")
+    logged_in.follow("Back to your account")
+    logged_in.until_view("account")
+
+    driver.back()
+    logged_in.until_view("name")
+    driver.refresh()
+    logged_in.until_view("name")
+    driver.forward()
+    logged_in.until_view("account")
+    driver.execute_script("location.hash = 'login'")
+    logged_in.until(lambda: driver.current_url.endswith("#login"))
+    logged_in.until_view("account")
+
+
+@pytest.mark.parametrize("view", ["login", "signup", "account", "name", "password"])
+def test_what_is_pressed_is_large_enough(browser, view):
+    browser.open()
+    browser.look(320, "light")
+    script = """
+        const views = [...document.querySelectorAll('[data-view]')];
+        for (const each of views) each.hidden = each.dataset.view !== arguments[0];
+        return [...document.querySelectorAll('main a, main button, main input, footer a')]
+            .filter((each) => each.checkVisibility())
+            .map((each) => [each.textContent || each.id, each.getBoundingClientRect().height]);
+    """
+
+    sizes = browser.driver.execute_script(script, view)
+
+    assert len(sizes) >= 3
+    assert [size for size in sizes if size[1] < 44] == []
+
+
+def test_docs_can_be_tried_in_the_browser(browser, account):
+    driver = browser.driver
+
+    def try_out(method, path, body=None):
+        def find(css):
+            return browser.until(lambda: block.find_element("css selector", css))
+
+        summary = f".opblock-{method}:has([data-path='{path}'])"
+        block = browser.until(lambda: browser.find(summary))
+        find(".opblock-summary-control").click()
+        if "try-out__btn" in find(".execute, .try-out__btn:not(.cancel)").get_attribute("class"):
+            find(".try-out__btn").click()  # unless it is open from the start
         if body:
-            browser.find(f"{block} textarea.body-param__text").clear()
-            browser.find(f"{block} textarea.body-param__text").send_keys(body)
-        browser.find(f"{block} button.execute").click()
-        answer = f"{block} .live-responses-table .response"
-        browser.wait.until(lambda _: browser.driver.find_elements(By.CSS_SELECTOR, answer))
-        return browser.find(answer).text
+            field = find("textarea")
+            field.send_keys(Keys.CONTROL, "a")
+            field.send_keys(json.dumps(body))
+        find(".execute").click()
+        return find(".live-responses-table .response .response-col_status").text.split()[0]
 
-    assert "401" in attempt("getUser")
-    browser.open("/api/docs#")
-    browser.driver.refresh()
-    assert "200" in attempt("signup", json.dumps({"username": name, "password": PASSWORD}))
-    assert "200" in attempt("login", json.dumps({"username": name, "password": PASSWORD}))
-    assert name in attempt("getUser")
-    browser.picture("documentation")
+    driver.get(f"{browser.url}/api/docs")
 
-
-def test_way_back_leads_to_the_last_view(browser):
-    browser.open()
-    browser.shows("login")
-    browser.find("#login a[href='#signup']").click()
-    browser.shows("signup")
-
-    browser.driver.back()
-    browser.shows("login")
-    browser.driver.forward()
-    browser.shows("signup")
-    browser.driver.refresh()
-    browser.shows("signup")
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 320])
-def test_every_view_is_accessible_and_fits(open_browser, service, name, scheme, width):
-    browser = open_browser(service.url, scheme=scheme, width=width)
-
-    def check(view: str) -> None:
-        browser.picture(f"{view}-{scheme}-{width}")
-        assert browser.problems_of_accessibility() == []
-        assert browser.driver.execute_script("return document.documentElement.scrollWidth") <= width
-
-    browser.open()
-    browser.shows("login")
-    check("login")
-    browser.fill(login_username=name, login_password="not it")
-    browser.send("login")
-    browser.says("#login-form .problem", "wrong")
-    check("login-problem")
-    browser.open("/#signup")
-    browser.shows("signup")
-    browser.fill(signup_username="no name", signup_password="x")
-    browser.send("signup")
-    browser.says("#signup-password-error", "characters")
-    check("signup-faults")
-    browser.sign_up(name)
-    check("account")
+    assert try_out("get", "/user") == "401"
+    assert try_out("post", "/user/login", credentials(account)) == "200"
+    driver.refresh()
+    assert try_out("get", "/user") == "200"
+    assert account in browser.text(".opblock-get .live-responses-table")

@@ -5,6 +5,7 @@ import re
 import pytest
 
 from config import settings
+from web.pages import PAGE
 
 from .support import assert_problem, run
 
@@ -57,10 +58,16 @@ def test_file_may_load_only_what_is_here(client, path):
     assert headers["X-Request-ID"]
 
 
-def test_password_managers_are_led_to_the_form(client):
-    response = client.get("/.well-known/change-password")
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_password_managers_are_led_to_the_form(client, records, method):
+    response = client.request(method, "/.well-known/change-password")
 
     assert (response.status_code, response.headers["Location"]) == (302, "/#password")
+    assert records[-1]["route"] == "/.well-known/change-password"
+
+
+def test_every_file_of_the_page_is_tested():
+    assert {"/" + path.name.replace("index.html", "") for path in PAGE.iterdir()} <= set(FILES)
 
 
 def test_head_has_the_headers_and_no_body(client):
@@ -71,7 +78,7 @@ def test_head_has_the_headers_and_no_body(client):
     assert head.headers["Content-Length"] == get.headers["Content-Length"]
 
 
-@pytest.mark.parametrize("path", ["/", "/api/docs", "/api/openapi.json"])
+@pytest.mark.parametrize("path", ["/", "/api/docs", "/api/openapi.json", "/.well-known/change-password"])
 def test_other_method_is_a_problem(client, path):
     response = client.post(path, json={})
 

@@ -26,7 +26,7 @@ DOCUMENTATION = {
     "/docs/swagger-ui-bundle.js": SWAGGER_UI / "swagger-ui-bundle.js",
 }
 # Where password managers send people (W3C, "A Well-Known URL for Changing Passwords"), and where that is.
-CHANGE_PASSWORD = {"/.well-known/change-password": "/#password"}
+CHANGE_PASSWORD, CHANGE_PASSWORD_FORM = "/.well-known/change-password", "/#password"
 DOCUMENT = "/api/openapi.json"
 # What a page of ours may load, and where it may send: only what is here.
 DOCUMENTATION_POLICY = (
@@ -34,7 +34,7 @@ DOCUMENTATION_POLICY = (
     "form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
 )
 # Swagger UI makes elements of text; the page does not, and shall not.
-POLICY = DOCUMENTATION_POLICY + "; require-trusted-types-for 'script'"
+POLICY = DOCUMENTATION_POLICY + "; require-trusted-types-for 'script'; trusted-types 'none'"
 
 
 class PagesMiddleware(WhiteNoiseMiddleware):
@@ -54,14 +54,14 @@ class PagesMiddleware(WhiteNoiseMiddleware):
     def __call__(self, request: HttpRequest) -> Any:
         """Return a file, whole: the answers for a part and for another method would not be in our form."""
         path = request.path_info
-        if path in CHANGE_PASSWORD:
-            return HttpResponseRedirect(CHANGE_PASSWORD[path])
-        if path not in self.files:
+        if path not in self.files and path != CHANGE_PASSWORD:
             return self.get_response(request)
         request.record.route = path
         if request.method not in ("GET", "HEAD"):
             problem = Problem("method_not_allowed", headers={"Allow": "GET, HEAD"})
             return to_response(problem, request.record.request_id)
+        if path == CHANGE_PASSWORD:
+            return HttpResponseRedirect(CHANGE_PASSWORD_FORM)
         request.META.pop("HTTP_RANGE", None)
         response = self.serve(self.files[path], request)
         if path != DOCUMENT:

@@ -1,183 +1,294 @@
-// The page at /: sign up, log in, see and change the account, log out, with the API that everybody uses.
+/* The page: shows what fits who is logged in and the part of the address after "#", and sends the forms to the API. */
 
-const SECONDS_TO_WAIT = 60;
-const SECONDS_TO_NOTICE = 2;
-const TITLES = { login: "Log in", signup: "Sign up", account: "Your account" };
-const $ = (id) => document.getElementById(id);
+const API = "/api/user";
+const TIMEOUT_MILLISECONDS = 60_000;
+const HEADINGS = {
+  login: "Log in",
+  signup: "Sign up",
+  account: "Your account",
+  name: "Change your name",
+  password: "Change your password",
+  unavailable: "Not available",
+};
+const VIEWS_OF_GUESTS = ["login", "signup"];
+const VIEWS_OF_USERS = ["account", "name", "password"];
 
-/** The user who is logged in, as the API gives it, or null. */
-let user = null;
+const heading = document.getElementById("heading");
+const notice = document.getElementById("status");
+const warning = document.getElementById("warning");
+const progress = document.getElementById("progress");
+const current = document.getElementById("current");
 
-/** An error answer of the API, or no answer: what to tell people, and a message for each field at fault. */
+let user = null; // who is logged in, as the API answers
+let known = false; // whether the API has said who is logged in
+let busy = false; // whether a form is on its way: there is never a second one
+
+/* What went wrong with a request: the members of the API's problem, or `code` and `detail` of our own. */
 class Problem extends Error {
-  constructor(detail, { code, errors = [] } = {}) {
-    super(detail);
-    this.code = code;
-    this.errors = errors;
+  constructor(members, response) {
+    super(members.detail);
+    this.code = members.code;
+    this.errors = members.errors ?? [];
+    this.requestId = response?.status >= 500 ? members.request_id : undefined;
+    this.wait = waitingTime(response?.headers.get("Retry-After"));
   }
 }
 
-/** Call the API; return what it answers, or throw a Problem. */
-async function call(method, path = "", body) {
+/* Send a request; return the user that the API answers with, null after a logout. Throws Problem. */
+async function send(method, path = "", body = undefined) {
   let response, text;
   try {
-    response = await fetch(`/api/user${path}`, {
+    response = await fetch(API + path, {
       method,
-      headers: body ? { "Content-Type": "application/json" } : {},
+      headers: body && { "Content-Type": "application/json" },
       body: body && JSON.stringify(body),
-      signal: AbortSignal.timeout(SECONDS_TO_WAIT * 1000),
+      signal: AbortSignal.timeout(TIMEOUT_MILLISECONDS),
     });
     text = await response.text();
-  } catch {
-    throw new Problem("The service cannot be reached. Check your connection, then try again.");
+  } catch (error) {
+    const detail = error.name === "TimeoutError"
+      ? "The service takes too long. What you sent may have arrived all the same."
+      : "The service cannot be reached. Check your connection, and try again.";
+    throw new Problem({ code: "no_answer", detail });
   }
-  let answer;
+  const answer = parse(text);
+  const expected = path === "/logout" ? text === "" : typeof answer?.username === "string";
+  if (response.ok && expected) return answer;
+  if (!response.ok && typeof answer?.code === "string") throw new Problem(answer, response);
+  // A proxy's page, or that of a network that wants a login of its own.
+  const detail = `Something between here and the service answered in its place (${response.status}). Try again later.`;
+  throw new Problem({ code: "no_answer", detail }, response);
+}
+
+function parse(text) {
   try {
-    answer = text ? JSON.parse(text) : null;
+    return JSON.parse(text);
   } catch {
-    answer = undefined;
+    return null;
   }
-  if (response.ok && answer !== undefined) return answer;
-  if (!answer?.code) throw new Problem(`Something between here and the service answered ${response.status}. Try again later.`);
-  throw new Problem(explain(response, answer), answer);
 }
 
-/** Return the text for a problem: its detail, when to try again, and what to quote. */
-function explain(response, { status, detail, request_id }) {
-  const seconds = Number(response.headers.get("Retry-After"));
-  if (seconds > 90) return `${detail} That will be possible in ${Math.ceil(seconds / 60)} minutes.`;
-  if (seconds > 0) return `${detail} That will be possible in ${seconds} seconds.`;
-  return status === 500 ? `${detail} (${request_id})` : detail;
+/* Return how long a Retry-After, in seconds or a date, asks to wait, in words. */
+function waitingTime(retryAfter) {
+  const seconds = /^\d+$/.test(retryAfter) ? Number(retryAfter) : (Date.parse(retryAfter) - Date.now()) / 1000;
+  if (!(seconds > 0)) return "";
+  const [amount, unit] = seconds < 100 ? [seconds, "second"] : seconds < 5400 ? [seconds / 60, "minute"] : [seconds / 3600, "hour"];
+  return new Intl.NumberFormat("en", { style: "unit", unit, unitDisplay: "long" }).format(Math.ceil(amount));
 }
 
-/** Show the view that fits the address and whether somebody is logged in. */
-function show(message = "") {
-  const asked = location.hash.slice(1);
-  const view = user ? "account" : asked === "signup" ? "signup" : "login";
-  for (const name of Object.keys(TITLES)) $(name).hidden = name !== view;
-  document.title = `${TITLES[view]} – demo-user`;
-  $("status").textContent = message;
-  if (user) fill();
-  if (user && asked === "password") $("new-password").focus();
-  return $(`${view}-title`);
+/* What each form does: the request, what is said while it is under way, and what when it is done. */
+const ACTIONS = {
+  login: {
+    busy: "Logging in…",
+    send: (data) => send("POST", "/login", data),
+    done: () => "",
+  },
+  signup: {
+    busy: "Signing up…",
+    send: (data) => send("POST", "/signup", data),
+    done: () => `Welcome, ${user.username}.`,
+  },
+  name: {
+    busy: "Changing…",
+    send: (data) => send("PUT", "", data),
+    done: () => `Your name is ${user.username} now.`,
+  },
+  password: {
+    busy: "Changing…",
+    send: (data) => send("PUT", "", data),
+    done: () => "Your password is changed, and you are logged out everywhere else.",
+  },
+  logout: {
+    busy: "Logging out…",
+    send: () => send("POST", "/logout"),
+    done: () => "You are logged out.",
+  },
+};
+
+async function submit(event) {
+  event.preventDefault();
+  const form = event.target;
+  const name = form.dataset.action;
+  if (busy) return;
+  if (name === "retry") return load(form);
+  const action = ACTIONS[name];
+  const data = Object.fromEntries(new FormData(form));
+  clearMessages();
+  conceal(form); // a password that is shown would be kept as a text by the browser
+  setBusy(form, action.busy);
+  let problem = null;
+  try {
+    user = await action.send(data);
+  } catch (error) {
+    if (!(error instanceof Problem)) throw error;
+    problem = error;
+  } finally {
+    setBusy(form, "");
+  }
+  if (problem) return explain(problem, form);
+  // A user who wanted the form for the password, and had to log in first, gets it now.
+  if (!(VIEWS_OF_GUESTS.includes(name) && VIEWS_OF_USERS.includes(wanted()))) {
+    history.replaceState(null, "", user ? "#account" : "#login");
+  }
+  form.reset();
+  render();
+  notice.textContent = action.done();
 }
 
-/** Put the user into the account view. */
-function fill() {
-  $("account-username").textContent = $("password-username").value = user.username;
-  const since = new Date(user.signup_time);
-  $("account-since").dateTime = user.signup_time;
-  $("account-since").textContent = since.toLocaleDateString(undefined, { dateStyle: "long" });
-}
-
-/** Leave the account and what was typed there; the login form knows the name. */
-function forget(message) {
-  $("login-username").value = user?.username ?? "";
-  user = null;
-  for (const form of document.forms) if (form.id !== "login-form") form.reset();
-  $("current").hidden = true;
-  show(message).focus();
-}
-
-/** Go to the account of a user who has just come in. */
-function enter(who, message) {
-  user = who;
-  for (const form of document.forms) form.reset();
-  if (location.hash !== "#password") {
-    history.replaceState(null, "", "#account");
-    show(message).focus();
-  } else show(message);
-}
-
-/** Mark the fields at fault and move the focus to the first; say above them what is about none of them. */
-function complain(form, problem) {
-  let first;
-  for (const { field, message } of problem.errors) {
+/* Say what went wrong with a form: beside its fields where the problem names them, else above it. */
+function explain(problem, form) {
+  if (problem.code === "not_logged_in") return endSession();
+  if (problem.code === "reauthentication_required") {
+    askForCurrentPassword(true);
+    return document.getElementById("password-current").focus();
+  }
+  let errors = problem.errors;
+  if (problem.code === "invalid_credentials" && form.elements.current_password) {
+    errors = [{ field: "current_password", message: "This is not your current password." }];
+  }
+  const others = [];
+  for (const { field, message } of errors) {
     const input = form.elements[field];
-    if (!input) continue;
+    if (!input || input.disabled) {
+      others.push(`${field}: ${message}`);
+      continue;
+    }
     input.setAttribute("aria-invalid", "true");
-    $(`${input.id}-error`).textContent = message;
-    first ??= input;
+    document.getElementById(`${input.id}-error`).textContent = message;
   }
-  if (!first) form.querySelector(".problem").textContent = problem.message;
-  first?.focus();
+  if (others.length || !errors.length) warn(problem, others);
+  const first = form.querySelector("[aria-invalid]");
+  if (first) first.focus();
+  else if (problem.code === "invalid_credentials") form.elements.password.select();
 }
 
-/** Take away what the last try was told. */
-function clear(form) {
-  $("status").textContent = form.querySelector(".problem").textContent = "";
-  for (const input of form.querySelectorAll("[aria-invalid]")) input.removeAttribute("aria-invalid");
-  for (const error of form.querySelectorAll(".error")) error.textContent = "";
+/* Say above the form what is wrong with a request as a whole. */
+function warn(problem, more = []) {
+  const lines = [problem.message, ...more];
+  if (problem.wait) lines.push(`Wait for ${problem.wait}.`);
+  if (problem.requestId) lines.push(`request_id: ${problem.requestId}`);
+  warning.replaceChildren(...lines.map((line) => Object.assign(document.createElement("p"), { textContent: line })));
+  warning.scrollIntoView({ block: "nearest" });
 }
 
-/** Let a form do something, once at a time, and show that it is doing it. */
-function on(id, act) {
-  const form = $(id);
-  const button = form.querySelector("button[type=submit]");
-  const text = button.textContent;
-  form.addEventListener("submit", async (event) => {
-    event.preventDefault();
-    if (form.getAttribute("aria-busy") === "true") return;
-    clear(form);
-    form.setAttribute("aria-busy", "true");
-    button.setAttribute("aria-disabled", "true");
-    button.textContent = button.dataset.busy;
-    const slow = setTimeout(() => ($("status").textContent = "Still working…"), SECONDS_TO_NOTICE * 1000);
-    try {
-      await act(Object.fromEntries(new FormData(form)), form);
-    } catch (problem) {
-      $("status").textContent = "";
-      if (!(problem instanceof Problem)) throw problem;
-      if (user && problem.code === "not_logged_in") forget("Your session has ended. Log in to go on.");
-      else complain(form, problem);
-    } finally {
-      clearTimeout(slow);
-      form.removeAttribute("aria-busy");
-      button.removeAttribute("aria-disabled");
-      button.textContent = text;
-    }
-  });
+/* Bring the login form back; the name that was typed for another one stays in its form. */
+function endSession() {
+  document.getElementById("login-username").value = user?.username ?? "";
+  user = null;
+  render();
+  notice.textContent = "Your session has ended. Log in to go on.";
 }
 
-on("login-form", async (fields) => enter(await call("POST", "/login", fields), "You are logged in."));
-on("signup-form", async (fields) => enter(await call("POST", "/signup", fields), "Your account is made, and you are logged in."));
+function askForCurrentPassword(needed) {
+  current.hidden = !needed;
+  document.getElementById("password-current").disabled = !needed;
+}
 
-on("rename-form", async (fields, form) => {
-  user = await call("PUT", "", fields);
-  form.reset();
-  fill();
-  $("status").textContent = `Your name is now ${user.username}.`;
-});
+function setBusy(form, text) {
+  busy = text !== "";
+  form.setAttribute("aria-busy", String(busy));
+  progress.textContent = text;
+  // A button that is disabled outright would lose the focus.
+  for (const button of document.querySelectorAll("form > button")) button.setAttribute("aria-disabled", String(busy));
+  const button = form.querySelector(":scope > button");
+  button.dataset.text ??= button.textContent;
+  button.textContent = text || button.dataset.text;
+}
 
-on("password-form", async ({ password, current_password }, form) => {
-  const asked = !$("current").hidden;
+function clearMessages() {
+  for (const element of document.querySelectorAll(".notice, .error")) element.replaceChildren();
+  for (const input of document.querySelectorAll("[aria-invalid]")) input.removeAttribute("aria-invalid");
+}
+
+function conceal(root) {
+  for (const button of root.querySelectorAll(".show")) reveal(button, false);
+}
+
+function reveal(button, shown) {
+  document.getElementById(button.getAttribute("aria-controls")).type = shown ? "text" : "password";
+  button.firstElementChild.textContent = shown ? "Hide" : "Show";
+}
+
+function wanted() {
+  return location.hash.slice(1);
+}
+
+/* Return the view for who is logged in and the address: what takes a login waits behind the login form. */
+function viewNow() {
+  if (!known) return "unavailable";
+  const views = user ? VIEWS_OF_USERS : VIEWS_OF_GUESTS;
+  return views.includes(wanted()) ? wanted() : views[0];
+}
+
+function render({ focus = true } = {}) {
+  const view = viewNow();
+  for (const section of document.querySelectorAll("[data-view]")) {
+    section.hidden = section.dataset.view !== view;
+    if (section.hidden) forgetPasswords(section);
+  }
+  heading.textContent = HEADINGS[view];
+  document.title = `${HEADINGS[view]} · demo-user`;
+  heading.parentElement.removeAttribute("aria-busy");
+  if (user) {
+    const since = document.getElementById("account-since");
+    document.getElementById("account-username").textContent = user.username;
+    document.getElementById("password-username").value = user.username;
+    since.dateTime = user.signup_time;
+    since.textContent = new Date(user.signup_time).toLocaleDateString("en-GB", { dateStyle: "long" });
+  }
+  if (focus) heading.focus();
+}
+
+function forgetPasswords(section) {
+  conceal(section);
+  for (const input of section.querySelectorAll("[type=password]")) input.value = "";
+  if (section.contains(current)) askForCurrentPassword(false);
+}
+
+/* Ask who is logged in, at first or by a form; only then is it known which view is the right one. */
+async function load(form) {
+  clearMessages();
+  if (form) setBusy(form, "Trying again…");
+  let problem = null;
   try {
-    user = await call("PUT", "", asked ? { password, current_password } : { password });
-  } catch (problem) {
-    if (problem.code === "reauthentication_required") {
-      $("current").hidden = false;
-      problem.errors = [{ field: "current_password", message: "You logged in a while ago: type your current password as well." }];
-    } else if (problem.code === "invalid_credentials") {
-      problem.errors = [{ field: "current_password", message: "That is not your current password." }];
-    }
-    throw problem;
+    user = await send("GET");
+    known = true;
+  } catch (error) {
+    if (!(error instanceof Problem)) throw error;
+    problem = error;
+    known = problem.code === "not_logged_in";
   }
-  form.reset();
-  $("current").hidden = true;
-  $("status").textContent = "Your password is changed, and every other session of yours has ended.";
-});
-
-on("logout-form", async () => {
-  await call("POST", "/logout");
-  history.replaceState(null, "", "#login");
-  forget("You are logged out.");
-});
-
-addEventListener("hashchange", () => show().focus());
-
-try {
-  user = await call("GET");
-  show();
-} catch (problem) {
-  show(problem.code === "not_logged_in" ? "" : problem.message);
+  if (form) setBusy(form, "");
+  render({ focus: Boolean(form) });
+  if (!known) warn(problem);
 }
+
+/* Look again when somebody comes back to this page: it may be another user, or nobody, by now. */
+async function lookAgain() {
+  if (document.visibilityState !== "visible" || !user || busy) return;
+  const before = user;
+  let now;
+  try {
+    now = await send("GET");
+  } catch (error) {
+    if (error.code === "not_logged_in" && user === before && !busy) endSession();
+    return;
+  }
+  if (user !== before || busy || now.username === user.username) return;
+  user = now;
+  render({ focus: false });
+  notice.textContent = `You are logged in as ${user.username}.`;
+}
+
+document.addEventListener("submit", submit);
+document.addEventListener("click", (event) => {
+  const button = event.target.closest(".show");
+  if (button) reveal(button, button.firstElementChild.textContent === "Show");
+});
+document.addEventListener("visibilitychange", lookAgain);
+window.addEventListener("hashchange", () => {
+  if (!known) return;
+  clearMessages();
+  render();
+});
+load();

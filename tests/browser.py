@@ -1,0 +1,258 @@
+"""A real browser on the page: Chromium without a window, a gate before the service, and an eye on both."""
+
+import json
+import os
+import threading
+from collections.abc import Callable, Iterator
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.ui import WebDriverWait
+from selenium_axe_python import Axe
+
+from config import BASE_DIR
+
+CHROMIUM, CHROMEDRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
+SCREENSHOTS = Path(os.environ.get("SCREENSHOTS", BASE_DIR / "screenshots"))
+FLAGS = [
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--no-default-browser-check",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-default-apps",
+    "--disable-extensions",
+    "--disable-sync",
+    "--disable-features=OptimizationHints,MediaRouter,Translate,AutofillServerCommunication,PasswordLeakDetection",
+    "--metrics-recording-only",
+    "--no-pings",
+    "--hide-scrollbars",
+]
+WAIT_SECONDS = 20
+# What Chromium itself writes about every answer of 400 and above.
+STATUS_LINE = "Failed to load resource: the server responded with a status of "
+
+
+class Gate:
+    """A proxy before the service that notes what comes, and can hold up, or answer, requests to the API."""
+
+    def __init__(self, behind: str) -> None:
+        self.behind = urlsplit(behind).netloc
+        self.requests: list[tuple[str, str]] = []
+        self.open = threading.Event()
+        self.open.set()
+        self.canned: tuple[int, dict[str, str], bytes] | None = None
+        gate = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def pass_on(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                gate.requests.append((self.command, self.path))
+                answer = None
+                if self.path.startswith("/api/user"):
+                    gate.open.wait(WAIT_SECONDS)
+                    answer = gate.canned
+                answer = answer or gate.ask(self.command, self.path, self.headers, body)
+                status, headers, content = answer
+                self.send_response_only(status)
+                for name, value in headers.items():
+                    self.send_header(name, value)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            do_GET = do_POST = do_PUT = pass_on  # noqa: N815
+
+            def log_message(self, *args: Any) -> None:
+                """Write nothing."""
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.05})
+        self.thread.start()
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+
+    def ask(self, method: str, path: str, headers: Any, body: bytes) -> tuple[int, dict[str, str], bytes]:
+        """Return the answer of the service."""
+        connection = HTTPConnection(self.behind, timeout=WAIT_SECONDS)
+        try:
+            connection.request(method, path, body, {**dict(headers), "Connection": "close"})
+            answer = connection.getresponse()
+            hop = ("connection", "content-length", "transfer-encoding", "server")
+            kept = {name: value for name, value in answer.getheaders() if name.lower() not in hop}
+            return answer.status, kept, answer.read()
+        finally:
+            connection.close()
+
+    def count(self, method: str, path: str) -> int:
+        """Return how many requests of a kind came."""
+        return self.requests.count((method, path))
+
+    def reset(self) -> None:
+        """Let everything through, and forget what came."""
+        self.canned = None
+        self.requests.clear()
+        self.open.set()
+
+    def close(self) -> None:
+        """Stop."""
+        self.reset()
+        self.server.shutdown()
+        self.thread.join()
+        self.server.server_close()
+
+
+class Browser:
+    """Chromium with a profile of its own, driven through what a person sees and presses."""
+
+    def __init__(self, folder: Path) -> None:
+        options = webdriver.ChromeOptions()
+        options.binary_location = str(CHROMIUM)
+        for flag in [*FLAGS, f"--user-data-dir={folder}/profile"]:
+            options.add_argument(flag)
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+        service = webdriver.ChromeService(str(CHROMEDRIVER))
+        self.driver = webdriver.Chrome(options=options, service=service)
+        self.url = ""
+        self.may_write: list[str] = []
+
+    def close(self) -> None:
+        """Quit."""
+        self.driver.quit()
+
+    def reset(self, url: str) -> None:
+        """Forget who is logged in, and what was written, and work with the page at a URL from now on."""
+        self.driver.get("about:blank")
+        self.driver.execute_cdp_cmd("Network.clearBrowserCookies", {})
+        self.driver.execute_cdp_cmd("Network.clearBrowserCache", {})
+        self.driver.get_log("browser")
+        self.driver.get_log("performance")
+        self.look(1280, "light")
+        self.url = url
+        self.may_write = []
+
+    def open(self, address: str = "/", *, ready: bool = True) -> None:
+        """Open an address of the page, anew, and wait until it shows what it has to show."""
+        self.driver.get("about:blank")
+        self.driver.get(self.url + address)
+        if ready:
+            self.until(lambda: self.find("main").get_attribute("aria-busy") is None)
+
+    def until(self, condition: Callable[[], Any]) -> Any:
+        """Wait until something holds; return it."""
+        return WebDriverWait(self.driver, WAIT_SECONDS, poll_frequency=0.05).until(lambda _: condition())
+
+    def find(self, css: str) -> WebElement:
+        """Return an element."""
+        return self.driver.find_element(By.CSS_SELECTOR, css)
+
+    def text(self, css: str) -> str:
+        """Return what is read in an element."""
+        return self.find(css).text
+
+    def view(self) -> str:
+        """Return the names of the parts of the page that are shown."""
+        shown = self.driver.find_elements(By.CSS_SELECTOR, "[data-view]:not([hidden])")
+        return " ".join(str(each.get_attribute("data-view")) for each in shown)
+
+    def until_view(self, view: str) -> None:
+        """Wait until a part of the page is shown, under its heading and title, with the focus there."""
+        self.until(lambda: self.view() == view)
+        assert self.driver.title == f"{self.text('h1')} · demo-user"
+
+    def focus(self) -> str | None:
+        """Return the id of the element that has the focus."""
+        return self.driver.switch_to.active_element.get_attribute("id")
+
+    def fill(self, **fields: str) -> None:
+        """Type into the fields of the form that is shown, in place of what stands there."""
+        for name, text in fields.items():
+            field = self.find(f"[data-view]:not([hidden]) [name={name}]")
+            field.clear()
+            field.send_keys(text)
+
+    def send(self, **fields: str) -> None:
+        """Fill the form that is shown, and press its button."""
+        self.fill(**fields)
+        self.find("[data-view]:not([hidden]) form > button").click()
+
+    def follow(self, text: str) -> None:
+        """Follow a link."""
+        self.driver.find_element(By.LINK_TEXT, text).click()
+
+    def press(self, *keys: str) -> None:
+        """Press keys, wherever the focus is."""
+        for key in keys:
+            webdriver.ActionChains(self.driver).send_keys(key).perform()
+
+    def tab(self, id_: str) -> None:
+        """Go on with the Tab key until an element has the focus."""
+        for _ in range(20):
+            if self.focus() == id_:
+                return
+            self.press(Keys.TAB)
+        raise AssertionError(f"{id_} cannot be reached by the Tab key")
+
+    def error(self, name: str) -> str:
+        """Return the error beside a field of the form that is shown, once there is one."""
+        field = self.until(lambda: self.find(f"[data-view]:not([hidden]) [name={name}][aria-invalid=true]"))
+        described = str(field.get_attribute("aria-describedby")).split()
+        assert described[-1] == f"{field.get_attribute('id')}-error"
+        return self.text(f"#{described[-1]}")
+
+    def look(self, width: int, scheme: str) -> None:
+        """Make the window so wide, and prefer light or dark."""
+        metrics = {
+            "width": width,
+            "height": 800 if width > 600 else 640,
+            "deviceScaleFactor": 1,
+            "mobile": False,
+        }
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+
+    def inspect(self, name: str) -> None:
+        """Hold the page against axe in light and dark, look for what is too wide, and keep pictures."""
+        SCREENSHOTS.mkdir(exist_ok=True, parents=True)
+        for scheme in ("light", "dark"):
+            for width in (1280, 320):
+                self.look(width, scheme)
+                self.driver.save_screenshot(str(SCREENSHOTS / f"{name}-{width}-{scheme}.png"))
+                wide = "return document.documentElement.scrollWidth"
+                assert self.driver.execute_script(wide) <= width, (name, width)
+            assert self.violations() == [], (name, scheme)
+        self.look(1280, "light")
+
+    def violations(self) -> list[str]:
+        """Return what axe finds."""
+        axe = Axe(self.driver)
+        if not self.driver.execute_script("return 'axe' in window"):
+            axe.inject()
+        found = axe.run()["violations"]
+        return [f"{each['id']}: {[node['html'] for node in each['nodes']]}" for each in found]
+
+    def unexpected(self) -> Iterator[str]:
+        """Yield what the browser wrote or sent that it should not have."""
+        for entry in self.driver.get_log("browser"):
+            text = str(entry["message"])
+            if not (STATUS_LINE + "4" in text or any(each in text for each in self.may_write)):
+                yield text
+        for entry in self.driver.get_log("performance"):
+            message = json.loads(entry["message"])["message"]
+            if message["method"] == "Network.requestWillBeSent":
+                url = message["params"]["request"]["url"]
+                if not url.startswith((self.url + "/", "data:", "about:")):
+                    yield f"request to {url}"
