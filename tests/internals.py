@@ -32,6 +32,22 @@ async def made_by_a_coroutine(request: Request) -> str:
     return "made"
 
 
+class ShoutedVar(RequestContextVar):
+    """A variable that is read in a way of its own."""
+
+    def getter(self, request: Request, field: object = None, default: object = None) -> str:
+        """Return the value, loud."""
+        return f"{request.adaptor.get_context(self.key)}!"
+
+
+class NamedAdaptor(DjangoRequestAdaptor):
+    """An adaptor that says where its headers, its address and its URL come from."""
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        super().__init__(*args, **kwargs)
+        self._headers, self._address, self._url = {"X-Name": "value"}, "192.0.2.1", "http://named.example/"
+
+
 def a_request(path: str = "/api/user?a=b", **headers: str) -> Request:
     """Return a request as the Django backend makes it."""
     return Request(
@@ -53,6 +69,9 @@ def ask_about_variables() -> None:
     constant.set(2)
     constant.delete()
     print(constant.get())
+    shouted = ShoutedVar("_shouted").setup(a_request())
+    shouted.set("value")
+    print(shouted.contains(), shouted.get())
 
 
 async def ask_as_a_coroutine() -> None:
@@ -76,6 +95,8 @@ def ask_about_addresses() -> None:
             dict(adaptor.headers), adaptor.url, adaptor.address, adaptor.route, adaptor.args, adaptor.kwargs
         )
         print(adaptor.url == adaptor.url, adaptor.address == adaptor.address)
+    named = NamedAdaptor(a_request().adaptor.request)
+    print(named.headers, named.address, named.url)
 
 
 def ask_for_an_asynchronous_database() -> None:

@@ -65,7 +65,13 @@ def bind_variables_once() -> None:
         def delete(self) -> Any:
             return self.variable.deleter(self.request)
 
-    var.RequestContextVar.setup = lambda self, request: BoundVariable(self, request)
+    setup = var.RequestContextVar.setup
+
+    def bind(self: var.RequestContextVar, request: Request) -> Any:
+        # A class of its own may read in a way of its own.
+        return BoundVariable(self, request) if type(self) is var.RequestContextVar else setup(self, request)
+
+    var.RequestContextVar.setup = bind
 
 
 def ask_the_flags_of_a_caller() -> None:
@@ -152,7 +158,7 @@ def leave_addresses_until_asked() -> None:
     """
 
     class LazyAdaptor:
-        @property
+        @cached_property
         def _headers(self: Any) -> Any:
             return self.request.headers
 
