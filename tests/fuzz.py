@@ -11,7 +11,7 @@ from collections import Counter
 from itertools import count
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -35,7 +35,14 @@ DOCUMENT = json.loads((BASE_DIR / "openapi.json").read_text())
 COOKIE = DOCUMENT["components"]["securitySchemes"]["session"]["name"]
 COMMAND = 'exec granian --interface=wsgi --no-ws --workers=1 --port "$PORT" tests.granian_app:app'
 LEAST_CASES = 2000
-FIXED = settings(derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck))
+# A failure is not made smaller: to tell each shorter story to the service takes minutes.
+FIXED = settings(
+    derandomize=True,
+    database=None,
+    deadline=None,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
 SCHEMA = schemathesis.openapi.from_dict(DOCUMENT)
 # For those whose cookie is a session's, and not made up.
 WITH_SESSION = schemathesis.openapi.from_dict(DOCUMENT)
@@ -60,11 +67,10 @@ PASSWORDS = st.one_of(
     st.sampled_from(["12345", "e\u0301" * 100, "\ufdfa", "a\0bcdefg", "x" * 101, "\u0390" * 100, ""])
     | st.text(max_size=110),
 )
+TWICE = b'{"username": "twice", "username": "twice", "password": "correct horse battery"}'
 RAW = st.one_of(
     st.binary(max_size=60),
-    st.sampled_from(
-        [b'{"a": 1, "a": 2}', b'{"username": NaN}', b"[" * 9999, b" " * 70_000, b'"\xff"', b"{}"]
-    ),
+    st.sampled_from([TWICE, b'{"username": NaN}', b"[" * 9999, b" " * 70_000, b'"\xff"', b"{}"]),
 )
 MEDIA_TYPES = [
     "application/json",
@@ -270,9 +276,11 @@ class Story(RuleBasedStateMachine):
 
     @rule(browser=browsers, operation=operations, body=RAW, media_type=st.sampled_from(MEDIA_TYPES))
     def send_bytes(self, browser, operation, body, media_type):
-        # Of all these, only `{}` and nothing at all may be taken.
         case = OPERATIONS[operation].Case(body={}, media_type="application/json")
-        self.send(browser, operation, case, data=body, json=None, headers={"Content-Type": media_type})
+        headers = {"Content-Type": media_type}
+        response = self.send(browser, operation, case, data=body, json=None, headers=headers)
+        if "requestBody" in case.operation.definition.raw and body.strip() not in (b"", b"{}"):
+            assert response.status_code != 200
 
 
 def test_browsers_are_answered_as_the_contract_says():
