@@ -20,7 +20,7 @@ HASH_CONCURRENCY = settings.hash_concurrency or (max(1, CORES // 2) if settings.
 HASH_QUEUE_LENGTH = 2 if settings.production else 64
 HASH_QUEUE_SECONDS = 15
 # Threads of one process take turns of milliseconds: a queue that is full for so short a time is no storm.
-HASH_ADMISSION_SECONDS = 0.05
+HASH_ADMISSION_SECONDS = 0.01
 # Django's mark for "no password": checking against it takes as long as against a real hash, and fails.
 NO_PASSWORD = hashers.UNUSABLE_PASSWORD_PREFIX
 
