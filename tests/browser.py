@@ -125,6 +125,8 @@ class Browser:
         options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
         service = webdriver.ChromeService(str(CHROMEDRIVER))
         self.driver = webdriver.Chrome(options=options, service=service)
+        self.driver.set_page_load_timeout(WAIT_SECONDS)
+        self.driver.set_script_timeout(WAIT_SECONDS)
         self.url = ""
         self.may_write: list[str] = []
 
