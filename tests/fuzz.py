@@ -69,16 +69,14 @@ PASSWORDS = st.one_of(
 )
 TWICE = b'{"username": "twice", "username": "twice", "password": "correct horse battery"}'
 RAW = st.one_of(
+    st.just(TWICE),
     st.binary(max_size=60),
-    st.sampled_from([TWICE, b'{"username": NaN}', b"[" * 9999, b" " * 70_000, b'"\xff"', b"{}"]),
+    st.sampled_from([b'{"username": NaN}', b"[" * 9999, b" " * 70_000, b'"\xff"', b"{}"]),
 )
-MEDIA_TYPES = [
-    "application/json",
-    "Application/JSON; charset=UTF-8",
-    "application/json; a=b",
-    "text/plain",
-    "",
-]
+# Mostly the right one, or few bodies would be read.
+MEDIA_TYPES = st.sampled_from(["application/json", "Application/JSON; charset=UTF-8"]) | st.sampled_from(
+    ["application/json", "application/json; a=b", "text/plain", ""]
+)
 
 counted: Counter[int] = Counter()
 url = ""
@@ -274,7 +272,7 @@ class Story(RuleBasedStateMachine):
         mode = GenerationMode.POSITIVE if valid or not takes_body else GenerationMode.NEGATIVE
         self.send(browser, operation, data.draw(OPERATIONS[operation].as_strategy(generation_mode=mode)))
 
-    @rule(browser=browsers, operation=operations, body=RAW, media_type=st.sampled_from(MEDIA_TYPES))
+    @rule(browser=browsers, operation=operations, body=RAW, media_type=MEDIA_TYPES)
     def send_bytes(self, browser, operation, body, media_type):
         case = OPERATIONS[operation].Case(body={}, media_type="application/json")
         headers = {"Content-Type": media_type}
