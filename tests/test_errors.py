@@ -1,5 +1,7 @@
 """Every error, wherever it arises, has the same form."""
 
+import json
+
 import pytest
 from django.db import InterfaceError, OperationalError, ProgrammingError, connection
 from utilmeta.utils import exceptions
@@ -191,3 +193,7 @@ def test_head_of_an_error_has_no_body(path):
 
     assert response.content == b""
     assert int(response.headers["Content-Length"]) > 0
+
+
+def test_title_is_the_same_under_every_python():
+    assert json.loads(from_status(413).body(""))["title"] == "Content Too Large"

@@ -16,6 +16,8 @@ from .logs import Record
 CONTENT_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 5
 
+# Python has RFC 9110's name of 413 from 3.13 on.
+TITLES = responses | {413: "Content Too Large"}
 # code: (status, the sentence for people)
 PROBLEMS: dict[str, tuple[int, str]] = {
     "malformed_json": (400, "The body is not a JSON text in UTF-8 without duplicate names."),
@@ -64,7 +66,7 @@ class Problem(exceptions.HttpError):
         """Return the JSON of the answer."""
         members: dict[str, Any] = {
             "type": "about:blank",
-            "title": responses[self.status],
+            "title": TITLES[self.status],
             "status": self.status,
             "code": self.code,
             "detail": self.message,
