@@ -6,6 +6,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+from contextlib import closing
 
 import httpx
 import psutil
@@ -162,7 +163,8 @@ def test_production_never_migrates_and_says_what_to_run(tmp_path):
     (line,) = refused.stderr.splitlines()
     assert line.startswith("demo-user cannot start: the database lacks ")
     assert line.endswith("Run: meta migrate")
-    assert sqlite3.connect(tmp_path / "db.sqlite3").execute("SELECT * FROM sqlite_master").fetchall() == []
+    with closing(sqlite3.connect(tmp_path / "db.sqlite3")) as database:
+        assert database.execute("SELECT * FROM sqlite_master").fetchall() == []
 
     migrated = in_production(tmp_path, "meta", "migrate")
 
