@@ -185,7 +185,7 @@ class Story(RuleBasedStateMachine):
                 self.passwords[name] = self.passwords.pop(user)
                 if self.users[other] == user:
                     self.users[other] = None if "password" in body else name
-            if operation != "login" and "password" in body:
+            if "password" in body:  # a login too: the account may be of an earlier story
                 self.passwords[name] = normalised(body["password"])
             self.users[browser] = name
         if response.cookies.get(COOKIE):
