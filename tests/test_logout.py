@@ -5,7 +5,7 @@ from django.db import connection
 
 from user.models import Session, User
 
-from .support import COOKIE, assert_problem, session_key, with_key
+from .support import COOKIE, assert_problem, send, session_key, with_key
 
 
 @pytest.mark.parametrize("body", [{}, {"content": b""}, {"json": {}}])
@@ -79,3 +79,9 @@ def test_logout_with_another_body_is_refused_and_ends_nothing(bob, content, stat
 
     assert_problem(response, status, code, *fields)
     assert bob.get("/api/user").status_code == 200
+
+
+def test_logout_with_chunks_of_nothing_has_no_body():
+    chunks = {"CONTENT_LENGTH": None, "HTTP_TRANSFER_ENCODING": "chunked", "wsgi.input_terminated": True}
+
+    assert send("POST", "/api/user/logout", CONTENT_TYPE="", **chunks).status_code == 200

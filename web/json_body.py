@@ -33,10 +33,9 @@ class JsonBody(request.Json):
         http: HttpRequest = request.adaptor.request
         chunked = bool(http.META.get("HTTP_TRANSFER_ENCODING"))
         empty = http.META.get("CONTENT_LENGTH") in (None, "", "0") and not chunked
-        text = b""
-        if not empty:
+        text = b"" if empty else read(http, chunked)
+        if text:
             check_media_type(http)
-            text = read(http, chunked)
         return parse_fields(text or self.absent, field.type)
 
 
