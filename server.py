@@ -1,6 +1,6 @@
 """The service: declared, configured and mounted. `meta run` or `python server.py` serves it here."""
 
-import web.imports  # noqa: F401  (before UtilMeta's own imports, one of which it puts off)
+import web.patching  # before UtilMeta's own imports, one of which it puts off
 
 # isort: split
 import logging.config
@@ -14,7 +14,7 @@ from utilmeta.core.orm import Database, DatabaseConnections
 from utilmeta.core.server.backends.django import DjangoSettings
 
 from config import settings
-from web import logs, patches
+from web import logs
 from web.clock import TIME
 from web.commands import ServiceCommand
 from web.settings import MIDDLEWARE, SETTINGS
@@ -22,8 +22,7 @@ from web.settings import MIDDLEWARE, SETTINGS
 # `python server.py` runs this file as __main__, and Django imports it as `server`: let that be the same.
 sys.modules.setdefault("server", sys.modules[__name__])
 logging.config.dictConfig(logs.CONFIG)
-if settings.utilmeta_patches:
-    patches.apply()
+web.patching.patch()
 
 service = UtilMeta(
     __name__,

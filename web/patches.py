@@ -1,36 +1,26 @@
 """UtilMeta's hot spots: each patch is the pull request that it should become.
 
-None of them changes what a request is answered, only what that costs. They are applied to the versions of
-UtilMeta with which the suite has passed with and without them, unless `UTILMETA_PATCHES` is off; with
-another version the service runs unpatched.
+None of them changes what a request is answered, only what that costs. `web.patching` says when they are
+applied.
 """
 
-import logging
 import sys
 from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
-import utilmeta
 from utilmeta.core.api import hook
 from utilmeta.core.api.route import APIRoute
 from utilmeta.core.request import Request, var
 from utilmeta.core.request.backends import django as backend
 from utilmeta.utils import awaitable, decorator, plugin
 
-from .imports import TESTED_VERSIONS
-
 # The same method, for callers that are coroutines and for those that are not.
 read, read_async = var.RequestContextVar.getter._syncfunc, var.RequestContextVar.getter._asyncfunc
 
-logger = logging.getLogger("demo-user")
-
 
 def apply() -> None:
-    """Apply the patches, or warn that this version of UtilMeta is one that they were not tested with."""
-    if utilmeta.__version__ not in TESTED_VERSIONS:
-        logger.warning("utilmeta_unpatched", extra={"fields": {"version": utilmeta.__version__}})
-        return
+    """Apply the patches."""
     for patch in PATCHES:
         patch()
 
