@@ -155,6 +155,12 @@ def test_forwarded_address_is_not_believed(bob, make_client):
         (1, "2001:db8::1", "2001:db8::1"),
         (1, "fe80::1%eth0 status=200", "fe80::1"),
         (1, "::ffff:203.0.113.9", "203.0.113.9"),
+        (1, "203.0.113.9:50123", "203.0.113.9"),
+        (1, "[2001:db8::1]:50123", "2001:db8::1"),
+        (1, "[2001:db8::1]", "2001:db8::1"),
+        (1, "203.0.113.9:", "unknown"),
+        (1, "[203.0.113.9", "unknown"),
+        (1, "[2001:db8::1]:50123 status=200", "unknown"),
     ],
 )
 def test_client_address_is_what_the_trusted_proxies_saw(rf, monkeypatch, proxies, forwarded, address):

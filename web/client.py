@@ -1,11 +1,15 @@
 """Where a request comes from."""
 
 import ipaddress
+import re
 from functools import lru_cache
 
 from django.http import HttpRequest
 
 from config import settings
+
+# What a proxy may write for an address (RFC 7239, section 6): some add the port, as in a URL.
+WITH_PORT = re.compile(r"\[([^]]*)\](?::\d+)?|([\d.]+):\d+")
 
 
 def client_address(request: HttpRequest) -> str:
@@ -24,7 +28,9 @@ def client_address(request: HttpRequest) -> str:
 
 @lru_cache(1024)
 def normalize(address: str) -> str:
-    """Return an IP address in its one form, or "unknown" for what is none."""
+    """Return an IP address in its one form, without a port, or "unknown" for what is none."""
+    if with_port := WITH_PORT.fullmatch(address):
+        address = with_port[1] or with_port[2] or ""
     try:
         ip = ipaddress.ip_address(address.partition("%")[0])  # behind it, anything may stand
     except ValueError:
