@@ -56,6 +56,20 @@ def test_request_from_our_own_page_or_from_no_page_passes(bob, headers):
     assert bob.put("/api/user", json={"username": "robert"}, headers=headers).status_code == 200
 
 
+def test_port_of_the_scheme_in_the_host_is_no_other_origin(bob):
+    port = 443 if settings.production else 80
+    headers = {"Host": f"127.0.0.1:{port}", "Origin": BASE_URL}
+
+    assert bob.put("/api/user", json={"username": "robert"}, headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize("port", [8443, 80 if settings.production else 443])
+def test_other_port_in_the_host_is_another_origin(bob, port):
+    headers = {"Host": f"127.0.0.1:{port}", "Origin": BASE_URL}
+
+    assert_problem(bob.put("/api/user", json={}, headers=headers), 403, "cross_site_request")
+
+
 @pytest.mark.parametrize("headers", FOREIGN)
 def test_safe_request_passes(bob, headers):
     assert bob.get("/api/user", headers=headers).status_code == 200

@@ -101,9 +101,15 @@ def is_same_origin(request: HttpRequest) -> bool:
     origin = request.headers.get("Origin")
     if origin in settings.trusted_origins:
         return True
-    if origin is not None and origin != f"{request.scheme}://{request.get_host()}":
+    if origin is not None and origin != own_origin(request):
         return False
     return request.headers.get("Sec-Fetch-Site", "none") in ("same-origin", "none")
+
+
+def own_origin(request: HttpRequest) -> str:
+    """Return the origin of our pages; a proxy may write the usual port into Host, browsers leave it out."""
+    origin = f"{request.scheme}://{request.get_host()}"
+    return origin.removesuffix(":443" if request.is_secure() else ":80")
 
 
 def paths_of(api: type[API], prefix: str) -> list[str]:
