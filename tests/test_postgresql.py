@@ -129,3 +129,19 @@ def test_server_that_never_answers_means_unavailable_in_bounded_time(client, mon
         assert time.monotonic() - start < 10
     monkeypatch.undo()
     assert_problem(login(client), 403, "invalid_credentials")
+
+
+def test_database_that_takes_no_writes_means_unavailable_to_who_writes(bob, make_client):
+    with connection.cursor() as cursor:
+        cursor.execute("SET default_transaction_read_only = on")  # as a standby, after a failover
+    try:
+        assert bob.get("/api/user").status_code == 200
+        assert_problem(bob.put("/api/user", json={"username": "robert"}), 503, "service_unavailable")
+        assert_problem(login(make_client()), 503, "service_unavailable")
+        answer = make_client().post("/api/user/signup", json=credentials("eve"))
+        assert_problem(answer, 503, "service_unavailable")
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("RESET default_transaction_read_only")
+
+    assert bob.put("/api/user", json={"username": "robert"}).status_code == 200

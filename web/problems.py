@@ -16,6 +16,9 @@ from .logs import Record
 CONTENT_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 5
 
+# PostgreSQL's code for a write to a server that takes none, as one that is a standby now.
+READ_ONLY = "25006"
+
 # Python has RFC 9110's name of 413 from 3.13 on.
 TITLES = responses | {413: "Content Too Large"}
 # code: (status, the sentence for people)
@@ -132,13 +135,22 @@ def from_exception(error: BaseException) -> Problem:
     """Return the problem that answers an exception of ours, of UtilMeta's or of the database's."""
     if isinstance(error, Problem):
         return error
-    # A plain DatabaseError is SQLite's for a file that is damaged; the other kinds are defects here.
-    if type(error) in (DatabaseError, OperationalError) or isinstance(error, InterfaceError):
+    if is_of_the_database(error):
         return Problem("service_unavailable")
     problem = from_status(error.status if isinstance(error, exceptions.HttpError) else 500)
     if isinstance(error, exceptions.MethodNotAllowed):
         problem.headers["Allow"] = error.allows.upper()
     return problem
+
+
+def is_of_the_database(error: BaseException) -> bool:
+    """Tell whether an exception means that the database cannot answer now, and not a defect of ours."""
+    # A plain DatabaseError is SQLite's for a file that is damaged; the other kinds are defects.
+    return (
+        type(error) in (DatabaseError, OperationalError)
+        or isinstance(error, InterfaceError)
+        or getattr(error.__cause__, "sqlstate", None) == READ_ONLY
+    )
 
 
 def from_status(status: int) -> Problem:
