@@ -8,7 +8,10 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+
+import psutil
 
 from . import growth, loads, processes
 from .tables import Table
@@ -100,6 +103,17 @@ def main() -> None:
         sys.exit(f"benchmarks: {error}")
     except KeyboardInterrupt:
         sys.exit(130)
+    finally:
+        stop_what_was_started()
+
+
+def stop_what_was_started() -> None:
+    """Stop the processes that are left, as when a signal came before the block that would stop one began."""
+    left = psutil.Process().children(recursive=True)
+    for process in left:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(left, timeout=10)
 
 
 if __name__ == "__main__":

@@ -108,14 +108,31 @@ def test_what_a_request_was_answered_instead_is_said():
     assert "/api/user/signup was answered 400" in line
 
 
+# Python sets out to run wrk, and is stopped before it can say which process that is.
+SLOW_START = """
+import subprocess, time
+from benchmarks.__main__ import main
+
+class Popen(subprocess.Popen):
+    def __init__(self, command, **options):
+        super().__init__(command, **options)
+        time.sleep(300 if command[0] == "wrk" else 0)
+
+subprocess.Popen = Popen
+main()
+"""
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("name", NEED_WRK)
-def test_benchmark_that_is_stopped_stops_what_it_started(tmp_path, name, number):
+@pytest.mark.parametrize(
+    ("name", "program"), [*((name, ("-m", "benchmarks")) for name in NEED_WRK), ("load", ("-c", SLOW_START))]
+)
+def test_benchmark_that_is_stopped_stops_what_it_started(tmp_path, name, program, number):
     if not shutil.which("wrk"):
         pytest.skip("wrk is not installed")
     # A session of its own: at a terminal Ctrl-C reaches every process, here only the first.
     process = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks", name, "--seconds", "300"],
+        [sys.executable, *program, name, "--seconds", "300"],
         cwd=BASE_DIR,
         env=os.environ | {"TMPDIR": str(tmp_path)},
         start_new_session=True,
