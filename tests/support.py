@@ -162,10 +162,10 @@ class Process:
         return self.process.wait(60)
 
     def stop(self) -> None:
-        """Interrupt the process, as Ctrl-C does."""
+        """Interrupt the process, as Ctrl-C does; granian kills its workers after 30 seconds."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
-            self.process.wait(30)
+            self.process.wait(60)
 
 
 def run(

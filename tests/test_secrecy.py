@@ -59,7 +59,7 @@ def service(request, tmp_path):
 def send(service: Process, request: bytes) -> None:
     """Send bytes that may be no HTTP; wait until the server has had enough of them."""
     port = int(service.url.rpartition(":")[2])
-    with suppress(ConnectionError), socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+    with suppress(ConnectionError), socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
         connection.sendall(request)
         with suppress(OSError):
             connection.shutdown(socket.SHUT_WR)

@@ -198,4 +198,4 @@ def test_daemon_is_left_to_utilmeta(tmp_path):
     for process in psutil.process_iter(["cmdline"]):
         if SERVER in (process.info["cmdline"] or []) and process.environ().get("PORT") == port:
             process.terminate()
-            process.wait(30)
+            process.wait(60)
