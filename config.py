@@ -28,6 +28,8 @@ POSTGRESQL_TIMEOUTS = {
     "tcp_user_timeout": 10_000,
     "options": "-c statement_timeout=10s -c idle_in_transaction_session_timeout=30s",
 }
+# Seconds that it waits for any answer at all: a server that is frozen keeps none of its own time-outs.
+POSTGRESQL_ANSWER_SECONDS = 15
 HOST_NAME = r"([a-z0-9-]+(\.[a-z0-9-]+)*|\[[0-9a-f:.]+\])"
 # gunicorn stops on a worker that exits with this code, and starts one with any other again for ever.
 EXIT_CODE = 3

@@ -1,12 +1,19 @@
 """The database: its migrations, and the example that can be copied."""
 
+import socket
 import sqlite3
 import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 from django.core.management import call_command
+from django.db import OperationalError
+from django.db.utils import ConnectionHandler
 
-from config import BASE_DIR
+from config import BASE_DIR, Settings
 
 from .conftest import FOLDER
 from .databases import SERVER
@@ -48,3 +55,44 @@ def test_working_database_is_not_in_git():
 
     assert "db.sqlite3.example" in tracked
     assert not [name for name in tracked if name.endswith((".sqlite3", ".env", ".log"))]
+
+
+# PostgreSQL's greeting: that no password is needed, what it is, and that it waits for a statement.
+GREETING = (
+    b"R\0\0\0\x08\0\0\0\0"
+    b"S\0\0\0\x18server_version\x0017.0\0"
+    b"S\0\0\0\x19client_encoding\0UTF8\0"
+    b"S\0\0\0\x11TimeZone\0UTC\0"
+    b"Z\0\0\0\x05I"
+)
+
+
+@pytest.fixture
+def port_of_the_mute() -> Iterator[int]:
+    """Listen like a PostgreSQL that greets, and then freezes; test_postgresql.py freezes a real one."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def greet() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(1024)
+                connection.sendall(GREETING)
+                while connection.recv(1024):
+                    pass
+
+        thread = threading.Thread(target=greet)
+        thread.start()
+        yield listener.getsockname()[1]
+        thread.join()
+
+
+def test_postgresql_that_says_nothing_is_given_up_in_bounded_time(port_of_the_mute, monkeypatch):
+    monkeypatch.setattr("web.settings.POSTGRESQL_ANSWER_SECONDS", 0.2)
+    url = f"postgresql://nobody@127.0.0.1:{port_of_the_mute}/none?sslmode=disable&gssencmode=disable"
+    database = ConnectionHandler({"default": Settings.load({"DATABASE_URL": url}).database_url})["default"]
+    start = time.monotonic()
+
+    with closing(database), pytest.raises(OperationalError), database.cursor() as cursor:
+        cursor.execute("SELECT 1")
+
+    assert time.monotonic() - start < 5

@@ -1,8 +1,10 @@
 """PostgreSQL: its plans, its time-outs, and what happens while it is away."""
 
 import socket
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 import psycopg
 import pytest
@@ -145,3 +147,59 @@ def test_database_that_takes_no_writes_means_unavailable_to_who_writes(bob, make
             cursor.execute("RESET default_transaction_read_only")
 
     assert bob.put("/api/user", json={"username": "robert"}).status_code == 200
+
+
+class Way:
+    """A way to the server on which answers can be held back, as if the server were frozen."""
+
+    def __init__(self) -> None:
+        with psycopg.connect(SERVER) as server:
+            self.server = (server.info.host, server.info.port)
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        self.open = threading.Event()
+        self.open.set()
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self) -> None:
+        """Lead every connection to the server."""
+        with suppress(OSError):
+            while True:
+                client, server = self.listener.accept()[0], socket.create_connection(self.server)
+                for ends in ((client, server), (server, client)):
+                    threading.Thread(target=self.pass_on, args=ends, daemon=True).start()
+
+    def pass_on(self, here: socket.socket, there: socket.socket) -> None:
+        """Pass on what comes from one end until it ends; nothing while the way is not open."""
+        with suppress(OSError), here, there:
+            while data := here.recv(65_536):
+                self.open.wait(60)
+                there.sendall(data)
+
+
+@pytest.fixture
+def way(monkeypatch) -> Iterator[Way]:
+    """The way by which the service reaches its database, for as long as a test."""
+    way = Way()
+    connection.close()
+    monkeypatch.setitem(connection.settings_dict, "HOST", "127.0.0.1")
+    monkeypatch.setitem(connection.settings_dict, "PORT", way.port)
+    yield way
+    way.open.set()
+    way.listener.close()
+    connection.close()
+
+
+@pytest.mark.parametrize("body", [None, {"username": "robert"}])
+def test_server_that_froze_means_unavailable_in_bounded_time(bob, way, monkeypatch, body):
+    monkeypatch.setattr("web.settings.POSTGRESQL_ANSWER_SECONDS", 1)
+    method = "PUT" if body else "GET"
+    assert bob.get("/api/user").status_code == 200
+
+    way.open.clear()
+    start = time.monotonic()
+    assert_problem(bob.request(method, "/api/user", json=body), 503, "service_unavailable")
+    assert time.monotonic() - start < 5
+    way.open.set()
+
+    assert bob.request(method, "/api/user", json=body).status_code == 200

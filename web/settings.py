@@ -1,12 +1,16 @@
 """What Django is told beyond UtilMeta's own settings."""
 
+from functools import partial
 from typing import Any
 
 from django.core import signals
 from django.core.cache import close_caches
 from django.db import reset_queries
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.signals import connection_created
+from django.dispatch import receiver
 
-from config import settings
+from config import POSTGRESQL_ANSWER_SECONDS, settings
 
 MIDDLEWARE = [
     "web.middleware.record",
@@ -48,3 +52,11 @@ SETTINGS: dict[str, Any] = {
 # Django looks around each request for a cache and for the log of queries of DEBUG; neither is used here.
 signals.request_finished.disconnect(close_caches)
 signals.request_started.disconnect(reset_queries)
+
+
+@receiver(connection_created)
+def bound_answers(connection: BaseDatabaseWrapper, **kwargs: Any) -> None:
+    """Have a connection to PostgreSQL wait only so long for an answer; psycopg waits for ever."""
+    if connection.vendor == "postgresql":
+        psycopg = connection.connection
+        psycopg.wait = partial(psycopg.wait, timeout=POSTGRESQL_ANSWER_SECONDS)
