@@ -20,9 +20,9 @@ def client_address(request: HttpRequest) -> str:
     what stands left of it the client wrote itself.
     """
     address = request.META.get("REMOTE_ADDR", "")
-    if settings.trusted_proxies:
-        forwarded = [part.strip() for part in request.META.get("HTTP_X_FORWARDED_FOR", "").split(",")]
-        address = forwarded[-settings.trusted_proxies :][0] or address
+    if settings.trusted_proxies and "HTTP_X_FORWARDED_FOR" in request.META:
+        forwarded = request.META["HTTP_X_FORWARDED_FOR"].split(",")
+        address = forwarded[-settings.trusted_proxies :][0].strip()
     return normalize(address)
 
 
