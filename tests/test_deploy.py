@@ -83,7 +83,7 @@ class Site:
             f"http {{\n{temporary}    access_log off;\n    include {self.folder}/site.conf;\n}}\n"
         )
 
-    def browser(self, address: str = "127.0.0.1", **headers: str) -> httpx.Client:
+    def browser(self, address: str = "127.0.0.1", **headers: str | bytes) -> httpx.Client:
         """Return a client that talks to nginx over TLS, from an address of this machine."""
         return httpx.Client(
             base_url=self.url,
@@ -241,8 +241,9 @@ def test_cookie_of_another_page_keeps_nobody_out(site):
 
 
 @needs_nginx
-def test_client_address_is_right_and_cannot_be_forged(site):
-    forged = {"X-Forwarded-For": "203.0.113.9", "X_Forwarded_For": "203.0.113.9"}
+@pytest.mark.parametrize("forwarded", [b"203.0.113.9", b"\xff", b"\xff, 203.0.113.9", b""])
+def test_client_address_is_right_and_cannot_be_forged(site, forwarded):
+    forged = {"X-Forwarded-For": forwarded, "X_Forwarded_For": "203.0.113.9"}
     with site.browser("127.0.0.2", **forged, Forwarded="for=203.0.113.9") as client:
         request_id = client.get("/api/user").headers["X-Request-ID"]
 
@@ -307,6 +308,21 @@ def test_body_that_is_too_large_is_a_problem(site):
 
 
 @needs_nginx
+@pytest.mark.skipif(not shutil.which("curl"), reason="curl, which speaks HTTP/2, is not installed")
+def test_body_that_is_too_large_is_a_problem_over_http2(site):
+    done = subprocess.run(
+        ["curl", "-ksi", "--http2", "-H", f"Host: {HOST}", "--data-binary", "@-", site.url],
+        input=b" " * 65_537, capture_output=True, check=True,
+    )  # fmt: skip
+
+    head, _, body = done.stdout.decode().partition("\r\n\r\n")
+    status, *lines = head.splitlines()
+    assert status.split() == ["HTTP/2", "413"]
+    response = httpx.Response(413, headers=[line.split(": ", 1) for line in lines], text=body)
+    assert_problem(response, 413, "payload_too_large")
+
+
+@needs_nginx
 @pytest.mark.parametrize(
     "request_",
     [
@@ -317,8 +333,18 @@ def test_body_that_is_too_large_is_a_problem(site):
         b"GET / HTTP/1.1\r\n\r\n",
         b"POST / HTTP/1.1\r\nHost: users.example.com\r\nTransfer-Encoding: nonsense\r\n\r\n",
         b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"GET /api/\xff HTTP/1.1\r\nHost: users.example.com\r\nConnection: close\r\n\r\n",
     ],
-    ids=["no HTTP", "version", "long address", "long header", "no host", "coding", "two lengths"],
+    ids=[
+        "no HTTP",
+        "version",
+        "long address",
+        "long header",
+        "no host",
+        "coding",
+        "two lengths",
+        "not ASCII",
+    ],
 )
 def test_request_that_nginx_refuses_is_a_problem(site, request_):
     response = site.raw(request_)
