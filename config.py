@@ -102,6 +102,8 @@ def _redis_url(text: str) -> str:
             raise ValueError
         if not number.isdecimal() or not find_spec("redis"):
             raise ValueError
+        # Raises what it cannot connect with, but does not connect.
+        import_module("redis").ConnectionPool.from_url(text).make_connection()
     return text
 
 
@@ -202,9 +204,9 @@ class Settings:
         for setting in fields(cls):
             name, text = setting.name.upper(), environ.get(setting.name.upper())
             try:
-                values[setting.name] = setting.metadata["parse"](
-                    setting.metadata["default"] if text is None else text.strip()
-                )
+                text = setting.metadata["default"] if text is None else text.strip()
+                text.encode()  # raises for bytes that are not UTF-8
+                values[setting.name] = setting.metadata["parse"](text)
             except Exception:  # noqa: BLE001  (the answer is the same)
                 raise ConfigError(f"{name} takes {setting.metadata['takes']}.") from None
         settings = cls(**values)

@@ -37,6 +37,11 @@ def test_example_lists_every_setting_with_its_default():
         ("UTILMETA_PRODUCTION", "0", False),
         ("SECRET_KEY_FALLBACKS", "a, b,", ["a", "b"]),
         ("REDIS_URL", "redis://localhost:6379/1", "redis://localhost:6379/1"),
+        (
+            "REDIS_URL",
+            "rediss://redis.example/0?ssl_cert_reqs=none",
+            "rediss://redis.example/0?ssl_cert_reqs=none",
+        ),
         ("ALLOWED_HOSTS", " example.com , www.example.com", ["example.com", "www.example.com"]),
         (
             "TRUSTED_ORIGINS",
@@ -83,6 +88,11 @@ def test_production_is_read(text):
         ("REDIS_URL", "redis://localhost:99999"),
         ("REDIS_URL", "redis://localhost:port"),
         ("REDIS_URL", "redis://localhost/abc"),
+        ("REDIS_URL", "redis://localhost/0?db=x"),
+        ("REDIS_URL", "redis://localhost/0?socket_timeout=abc"),
+        ("REDIS_URL", "redis://localhost/0?nonsense=1"),
+        ("SECRET_KEY", "\udcff" * 60),
+        ("SECRET_KEY_FALLBACKS", "\udcff"),
         ("ALLOWED_HOSTS", ""),
         ("ALLOWED_HOSTS", " , "),
         ("ALLOWED_HOSTS", "a b"),
