@@ -66,7 +66,8 @@ class ProblemError(ClientError):
 class UserClient:
     """The service at an address, as one user sees it; the session's cookie is kept from call to call.
 
-    Every call raises ProblemError, UnexpectedAnswerError or NoAnswerError when it fails.
+    Every call raises ProblemError, UnexpectedAnswerError or NoAnswerError when it fails, and ValueError for a
+    text that UTF-8 cannot hold.
     """
 
     def __init__(self, base_url: str, *, timeout: float = 30.0, **options: Any) -> None:
@@ -119,13 +120,13 @@ class UserClient:
             members = response.json()
             time = datetime.fromisoformat(members["signup_time"].replace("Z", "+00:00"))
             return User(members["id"], members["username"], time)
-        except (ValueError, LookupError, TypeError, AttributeError):
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             raise UnexpectedAnswerError(response.status_code) from None
 
     def _send(self, method: str, path: str, body: dict[str, str] | None = None) -> httpx.Response:
         try:
             response = self._http.request(method, PATH + path, json=body)
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             raise NoAnswerError(f"no answer from {self._http.base_url} ({error})") from error
         if response.status_code != httpx.codes.OK:
             raise _error(response)
@@ -144,5 +145,5 @@ def _error(response: httpx.Response) -> ClientError:
             {error["field"]: error["message"] for error in problem.get("errors", [])},
             int(wait) if wait.isdecimal() else None,
         )
-    except (ValueError, LookupError, TypeError, AttributeError):
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return UnexpectedAnswerError(response.status_code)

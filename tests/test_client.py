@@ -166,6 +166,8 @@ def test_throttled_call_says_how_long_to_wait(services):
         (502, b"<h1>Bad Gateway</h1>"),
         (200, b"<h1>Sign in to this network</h1>"),
         (200, b"[]"),
+        (200, b"[" * 100_000),
+        (400, b"[" * 100_000),
         (200, b'{"id": 1, "username": "bob", "signup_time": null}'),
         (400, b'{"detail": "something else"}'),
         (400, b'{"code": "a", "detail": "b", "request_id": "c", "errors": [1]}'),
@@ -213,6 +215,19 @@ def test_no_answer_is_an_error():
             client.get()
     with UserClient(url) as client, pytest.raises(NoAnswerError, match=url):
         client.get()
+
+
+def test_answer_that_cannot_be_unpacked_is_no_answer():
+    with (
+        client_of_something_else(200, b"no gzip", **{"Content-Encoding": "gzip"}) as client,
+        pytest.raises(NoAnswerError),
+    ):
+        client.get()
+
+
+def test_text_that_cannot_be_sent_is_an_error(service):
+    with UserClient(service.url) as client, pytest.raises(ValueError, match="surrogates"):
+        client.login("bob", "\ud800")
 
 
 def test_client_needs_nothing_of_the_service(tmp_path):
