@@ -246,6 +246,10 @@ def test_body_that_breaks_off_is_a_bad_request():
     assert_problem(signup(GOOD, **{"wsgi.input": Broken()}), 400, "malformed_json")
 
 
+def test_body_that_ends_before_its_length_is_malformed():
+    assert_problem(signup(GOOD, CONTENT_LENGTH=str(len(GOOD) + 1)), 400, "malformed_json")
+
+
 @pytest.mark.usefixtures("bob")
 def test_query_string_is_no_body(client):
     response = client.post("/api/user/login?username=bob&password=correct+horse+battery", headers=JSON)

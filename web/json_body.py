@@ -66,6 +66,8 @@ def read(http: HttpRequest, chunked: bool) -> bytes:
             text = http.body
         except OSError:  # the client went away, or is too slow
             raise Problem("malformed_json") from None
+        if len(text) < declared_length(http):
+            raise Problem("malformed_json")
     if len(text) > MAX_BODY_BYTES:
         raise Problem("payload_too_large")
     return text
