@@ -168,6 +168,20 @@ def test_only_the_line_end_is_removed_from_a_password(client, stdin):
     assert login(client, password=f" {PASSWORD} ").status_code == 200
 
 
+def test_line_of_another_system_ends_with_its_line_end(client, stdin):
+    stdin(f"{PASSWORD}\r\n")
+
+    call("createuser", "bob")
+
+    assert login(client).status_code == 200
+
+
+def test_password_that_cannot_be_read_is_asked_for(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", None)  # as with `<&-` in a shell
+
+    assert refusal("createuser", "bob") == "There is no standard input to read a password from."
+
+
 def test_password_that_is_no_text_is_refused(monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\xff" * 20), encoding="utf-8"))
 

@@ -56,11 +56,13 @@ def find_user(username: str) -> User:
 def read_password() -> str:
     """Return a password: typed twice at a terminal, the first line of standard input otherwise.
 
-    Raises CommandError when the two differ, or are no text.
+    Raises CommandError when the two differ, or are no text, or cannot be read.
     """
+    if sys.stdin is None:
+        raise CommandError("There is no standard input to read a password from.")
     try:
         if not sys.stdin.isatty():
-            return sys.stdin.readline().removesuffix("\n")
+            return sys.stdin.readline().removesuffix("\n").removesuffix("\r")
         password = getpass("Password: ")
         if getpass("Password (again): ") != password:
             raise CommandError("The two passwords differ.")
