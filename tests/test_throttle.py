@@ -1,5 +1,6 @@
 """Guessing is slow, and nobody can lock another user out."""
 
+import threading
 import time
 
 import pytest
@@ -98,6 +99,36 @@ def test_signups_are_counted_for_an_address(make_client):
     assert_throttled(client.post("/api/user/signup", json=credentials("mallory")), within=3600)
     assert User.objects.count() == 2
     assert make_client(ELSEWHERE).post("/api/user/signup", json=credentials("mallory")).status_code == 200
+
+
+def test_signup_that_was_not_tried_is_not_counted(make_client, monkeypatch):
+    client = make_client(HERE)
+    with monkeypatch.context() as busy:
+        busy.setattr("user.passwords._admitted", threading.Semaphore(0))
+        for _ in range(3):
+            answer = client.post("/api/user/signup", json=credentials())
+            assert_problem(answer, 503, "service_unavailable")
+
+    assert client.post("/api/user/signup", json=credentials()).status_code == 200
+
+
+def test_signup_over_the_limit_is_refused_before_any_hash(make_client, monkeypatch):
+    client = make_client(HERE)
+    for name in ("bob", "eve"):
+        client.post("/api/user/signup", json=credentials(name))
+    monkeypatch.setattr("user.authentication.hash_password", None)
+
+    assert_throttled(client.post("/api/user/signup", json=credentials("mallory")), within=3600)
+
+
+def test_taken_names_are_counted(bob, make_client):
+    client = make_client(HERE)
+    for _ in range(2):
+        assert_problem(
+            client.post("/api/user/signup", json=credentials()), 400, "username_exists", "username"
+        )
+
+    assert_throttled(client.post("/api/user/signup", json=credentials()), within=3600)
 
 
 def test_invalid_signups_are_not_counted(make_client):

@@ -42,9 +42,10 @@ class UserAuthentication(auth.User):
         Raises Problem `username_exists`, `invalid_request` or `too_many_requests`.
         """
         refuse_name_as_password(data.password, data.username)
-        throttle.count_signup(request)
+        throttle.check_signups(request)
         # Hashed before the transaction, which must not hold its locks for that long.
         user = User(username=data.username, password=hash_password(data.password))
+        throttle.count_signup(request)  # not before: one that found no turn to hash may come back
         with transaction.atomic():
             with unique_username():
                 user.save(force_insert=True)

@@ -62,12 +62,17 @@ def count_failure(request: Request, username: str) -> None:
     limiter.hit(ANY_FAILURE, "failed", address)
 
 
-def count_signup(request: Request) -> None:
-    """Count a signup; raise Problem `too_many_requests` when an address signs up too often."""
-    if not settings.throttle:
-        return
+def check_signups(request: Request) -> None:
+    """Raise Problem `too_many_requests` when an address has signed up too often."""
     key = ("signup", client_network(request.adaptor.request))
-    if not limiter.hit(SIGNUPS_PER_ADDRESS, *key):
+    if settings.throttle and not limiter.test(SIGNUPS_PER_ADDRESS, *key):
+        refuse(request, SIGNUPS_PER_ADDRESS, key)
+
+
+def count_signup(request: Request) -> None:
+    """Count a signup; raise Problem `too_many_requests` when others at the same time reached the limit."""
+    key = ("signup", client_network(request.adaptor.request))
+    if settings.throttle and not limiter.hit(SIGNUPS_PER_ADDRESS, *key):
         refuse(request, SIGNUPS_PER_ADDRESS, key)
 
 
