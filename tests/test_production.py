@@ -22,6 +22,7 @@ COMMANDS = {
         "tests/gunicorn_conf.py",
         "--workers=2",
         "--threads=4",
+        "--forwarded-allow-ips=",
         "--no-control-socket",
     ),
     "granian": (
@@ -102,6 +103,14 @@ def test_story_of_an_account(service, browser):
     ]  # fmt: skip
     assert PASSWORD not in service.log
     assert OTHER_PASSWORD not in service.log
+
+
+@pytest.mark.parametrize("headers", [{"X-Forwarded-Ssl": "off"}, {"Script_Name": "/prefix"}])
+def test_header_that_the_service_does_not_ask_for_is_not_believed(browser, headers):
+    response = browser().get("/api/user", headers=headers)
+
+    assert_problem(response, 401, "not_logged_in")
+    assert response.headers["Strict-Transport-Security"] == "max-age=31536000"
 
 
 def test_rules_of_production_hold(browser):
