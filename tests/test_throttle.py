@@ -9,6 +9,7 @@ from limits import parse
 from config import settings
 from user import throttle
 from user.models import User
+from user.passwords import hash_password
 from web.client import client_address, client_network
 
 from .support import OTHER_PASSWORD, PASSWORD, assert_problem, credentials, login
@@ -119,6 +120,22 @@ def test_signup_over_the_limit_is_refused_before_any_hash(make_client, monkeypat
     monkeypatch.setattr("user.authentication.hash_password", None)
 
     assert_throttled(client.post("/api/user/signup", json=credentials("mallory")), within=3600)
+
+
+def test_signups_at_the_same_time_are_counted_together(make_client, monkeypatch):
+    def hash_while_others_sign_up(password):
+        monkeypatch.setattr("user.authentication.hash_password", hash_password)
+        for name in ("bob", "eve"):
+            answer = make_client(HERE).post("/api/user/signup", json=credentials(name))
+            assert answer.status_code == 200
+        return hash_password(password)
+
+    monkeypatch.setattr("user.authentication.hash_password", hash_while_others_sign_up)
+
+    answer = make_client(HERE).post("/api/user/signup", json=credentials("mallory"))
+
+    assert_throttled(answer, within=3600)
+    assert User.objects.count() == 2
 
 
 def test_taken_names_are_counted(bob, make_client):
