@@ -42,22 +42,24 @@ def test_unknown_address_is_not_found(method, path):
     assert_problem(send(method, path), 404, "not_found")
 
 
+METHODS = {"GET", "POST", "PUT", "PATCH", "DELETE", "TRACE", "OPTIONS", "CONNECT", "FOO"}
+ALLOWED = {
+    "/api/user": "GET, PUT",
+    "/api/user/signup": "POST",
+    "/api/user/login": "POST",
+    "/api/user/logout": "POST",
+}
+
+
 @pytest.mark.parametrize(
-    ("path", "allowed"),
+    ("path", "allowed", "method"),
     [
-        ("/api/user", "GET, PUT"),
-        ("/api/user/signup", "POST"),
-        ("/api/user/login", "POST"),
-        ("/api/user/logout", "POST"),
+        (path, allowed, method)
+        for path, allowed in ALLOWED.items()
+        for method in sorted(METHODS - set(allowed.split(", ")))
     ],
 )
-@pytest.mark.parametrize(
-    "method", ["GET", "POST", "PUT", "PATCH", "DELETE", "TRACE", "OPTIONS", "CONNECT", "FOO"]
-)
 def test_wrong_method_is_not_allowed_and_the_right_ones_are_named(path, allowed, method):
-    if method in allowed:
-        return
-
     response = send(method, path)
 
     assert_problem(response, 405, "method_not_allowed")

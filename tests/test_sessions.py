@@ -82,6 +82,18 @@ def login_again(client):
     return client
 
 
+def test_late_touch_does_not_bring_an_ended_session_back(bob):
+    long_ago = timezone.now() - timedelta(hours=1)
+    Session.objects.update(last_activity=long_ago)
+    late = load(session_key(bob))
+    bob.post("/api/user/logout")
+
+    late.touch()
+
+    assert Session.objects.get().deleted_time
+    assert Session.objects.get().last_activity == long_ago
+
+
 def test_late_save_does_not_bring_a_purged_session_back(bob):
     late = load(session_key(bob))
     Session.objects.all().delete()
