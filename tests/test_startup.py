@@ -112,7 +112,7 @@ def test_production_without_a_secret_key_is_refused(start):
 def test_production_is_not_served_by_the_development_server(start):
     process = start(PYTHON, SERVER, UTILMETA_PRODUCTION="1", SECRET_KEY=SECRET_KEY)
 
-    assert_refused(process, "gunicorn server:app")
+    assert_refused(process, "granian --interface wsgi server:app")
 
 
 def test_env_file_is_read_after_the_environment(tmp_path):

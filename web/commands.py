@@ -18,14 +18,12 @@ class ServiceCommand(BaseServiceCommand):
         connect: bool = Arg("-c", default=False),
         log: str = Arg("--log", default="service.log"),
     ) -> None:
-        """Run the service (for development only).
-
-        UtilMeta runs it in a shell and then exits with 0, also when the service did not start.
-        """
+        """Run the service (for development only)."""
         # `meta` has set this for itself; with it, Django would read its settings before server.py sets them.
         os.environ.pop("DJANGO_SETTINGS_MODULE", None)
         if daemon or connect:
             MetaCommand.run(self, daemon, connect, log)
         else:
+            # UtilMeta runs it in a shell, and exits with 0 also when the service did not start.
             os.chdir(self.service.project_dir)
             os.execv(sys.executable, [sys.executable, self.main_file])  # noqa: S606  (no shell is the point)

@@ -20,7 +20,7 @@ def prepare_development() -> None:
     Says in one line what it did to the database. Exits with one line when something is not right.
     """
     if settings.production:
-        refuse_to_start("production is served by a WSGI server, as in: gunicorn server:app")
+        refuse_to_start("production is served by a WSGI server, as in: granian --interface wsgi server:app")
     try:
         with socket.create_server((settings.host, settings.port)):
             pass
