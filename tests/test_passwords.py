@@ -1,5 +1,7 @@
 """How passwords are kept."""
 
+import sys
+import textwrap
 import threading
 
 import pytest
@@ -9,7 +11,7 @@ from config import settings
 from user import passwords
 from user.models import User
 
-from .support import MIN_LENGTH, OTHER_PASSWORD, PASSWORD, assert_problem, credentials, login
+from .support import MIN_LENGTH, OTHER_PASSWORD, PASSWORD, assert_problem, credentials, login, run
 
 # What UtilMeta's own field takes for a hash, and stores as it stands.
 LOOKS_LIKE_A_HASH = "pbkdf2_sha256$90000000$" + "s" * 22 + "$" + "h" * 43 + "="
@@ -29,6 +31,25 @@ def test_password_that_looks_like_a_hash_is_hashed(client, password):
 
     assert User.objects.get().password != password
     assert login(client, password=password).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("production", "cores", "hashes"),
+    [("1", 1, 1), ("1", 2, 1), ("1", 3, 1), ("1", 4, 2), ("1", 64, 2), ("0", 1, 1), ("0", 64, 64)],
+)
+def test_hashes_at_once_leave_threads_and_cores_to_others_in_production(production, cores, hashes):
+    program = f"""
+        import os, utilmeta
+        os.sched_getaffinity = lambda _: range({cores})
+        utilmeta._cmd_env = True  # as under `meta`: no database is needed
+        import server
+        from user.passwords import HASH_CONCURRENCY
+        print(HASH_CONCURRENCY)
+    """
+
+    done = run(sys.executable, "-c", textwrap.dedent(program), UTILMETA_PRODUCTION=production)
+
+    assert done.stdout.split() == [str(hashes)], done.stderr
 
 
 def test_new_password_that_looks_like_a_hash_is_hashed(bob, client):

@@ -15,8 +15,8 @@ from web.problems import Problem
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 # A hash keeps a core busy for about a third of a second, on purpose, and whoever waits for one keeps a
 # thread of the server busy. In production, half of the cores and most threads are for users who are logged
-# in already; in development, nobody is to be turned away.
-HASH_CONCURRENCY = settings.hash_concurrency or (max(1, CORES // 2) if settings.production else CORES)
+# in already, and there are several processes; in development, nobody is to be turned away.
+HASH_CONCURRENCY = settings.hash_concurrency or (min(max(1, CORES // 2), 2) if settings.production else CORES)
 HASH_QUEUE_LENGTH = 2 if settings.production else 64
 HASH_QUEUE_SECONDS = 15
 # Threads of one process take turns of milliseconds: a queue that is full for so short a time is no storm.
