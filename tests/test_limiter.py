@@ -2,17 +2,22 @@
 
 import os
 import shutil
+import socket
 import subprocess
 import time
 import uuid
+from contextlib import ExitStack, contextmanager
 
+import httpx
 import pytest
 import redis
 from limits import parse
 
+from config import BASE_DIR
 from user.limiter import RETRY_SECONDS, Limiter
 
-from .support import free_port
+from .databases import a_database, database_url
+from .support import Process, assert_problem, credentials, free_port, login, run
 
 LIMIT = parse("2/hour")
 REDIS_URL = os.environ.get("TEST_REDIS_URL", "redis://127.0.0.1:6379/15")
@@ -54,28 +59,75 @@ def test_two_processes_count_together(key):
     assert 3500 < other.reset_time(LIMIT, key) - time.time() <= 3600
 
 
-@pytest.mark.skipif(not shutil.which("redis-server"), reason="redis-server is not installed")
-def test_while_redis_is_away_it_counts_here_and_says_so_once(key, tmp_path, caplog, monkeypatch):
-    port = free_port()
-    command = ["redis-server", "--port", str(port), "--save", "", "--dir", str(tmp_path), "--logfile", "log"]
-    limiter = Limiter(f"redis://127.0.0.1:{port}/0")
-
-    assert [limiter.hit(LIMIT, key) for _ in range(3)] == [True, True, False]
-
-    server = subprocess.Popen(command)
+@contextmanager
+def a_redis(port, folder):
+    """Have a Redis of one's own at a port."""
+    command = ["redis-server", "--port", str(port), "--save", "", "--dir", str(folder), "--logfile", "redis"]
+    server, log = subprocess.Popen(command), folder / "redis"
     try:
-        while not (tmp_path / "log").exists() or "Ready to accept" not in (tmp_path / "log").read_text():
+        while not log.exists() or "Ready to accept" not in log.read_text():
+            assert server.poll() is None
             time.sleep(0.02)
-        assert not limiter.hit(LIMIT, key)  # it is not asked again so soon
-        now = time.monotonic()
-        monkeypatch.setattr("user.limiter.time.monotonic", lambda: now + RETRY_SECONDS)
-        assert [limiter.hit(LIMIT, key) for _ in range(3)] == [True, True, False]
+        yield
     finally:
         server.kill()
         server.wait()
 
+
+needs_redis_server = pytest.mark.skipif(
+    not shutil.which("redis-server"), reason="redis-server is not installed"
+)
+
+
+@needs_redis_server
+def test_while_redis_is_away_it_counts_here_and_says_so_once(key, tmp_path, caplog, monkeypatch):
+    port = free_port()
+    limiter = Limiter(f"redis://127.0.0.1:{port}/0")
+
+    assert [limiter.hit(LIMIT, key) for _ in range(3)] == [True, True, False]
+
+    with a_redis(port, tmp_path):
+        assert not limiter.hit(LIMIT, key)  # it is not asked again so soon
+        now = time.monotonic()
+        monkeypatch.setattr("user.limiter.time.monotonic", lambda: now + RETRY_SECONDS)
+        assert [limiter.hit(LIMIT, key) for _ in range(3)] == [True, True, False]
+
     assert limiter.test(LIMIT, "another key")
     assert [record.message for record in caplog.records] == ["redis_away", "redis_back", "redis_away"]
+
+
+@needs_redis_server
+def test_services_with_one_redis_count_together_and_go_on_without_it(tmp_path):
+    port, name = free_port(), f"demo_user_redis_{os.getpid()}"
+    settings = {
+        "UTILMETA_PRODUCTION": "true",
+        "SECRET_KEY": "a-key-of-the-tests-that-is-long-enough-for-production",
+        "THROTTLE": "on",
+        "REDIS_URL": f"redis://127.0.0.1:{port}/0",
+        "DATABASE_URL": database_url(name, tmp_path),
+    }
+    command = ("sh", "-c", 'exec granian --interface=wsgi --no-ws --port "$PORT" tests.granian_app:app')
+    with a_database(name), ExitStack() as stack:
+        assert run("meta", "migrate", **settings).returncode == 0
+        services = [Process(command, BASE_DIR, tmp_path / f"log{number}", settings) for number in range(2)]
+        for service in services:
+            stack.callback(service.stop)
+            service.wait_until_granian_has_started(workers=1)
+        one, other = (stack.enter_context(httpx.Client(base_url=each.url, timeout=60)) for each in services)
+
+        with a_redis(port, tmp_path):
+            assert one.post("/api/user/signup", json=credentials()).status_code == 200
+            for number in range(10):
+                assert_problem(login((one, other)[number % 2], password="wrong"), 403, "invalid_credentials")
+            for client in (one, other):
+                response = login(client)
+                assert_problem(response, 429, "too_many_requests")
+                assert 0 < int(response.headers["Retry-After"]) <= 600
+
+        for client in (one, other):
+            assert [login(client).status_code for _ in range(3)] == [200, 200, 200]
+
+    assert [service.log.count("redis_away") for service in services] == [1, 1]
 
 
 def test_redis_that_stays_away_is_tried_again_without_a_word(key, caplog, monkeypatch):
@@ -91,8 +143,6 @@ def test_redis_that_stays_away_is_tried_again_without_a_word(key, caplog, monkey
 
 
 def test_redis_that_never_answers_is_away_in_bounded_time(key):
-    import socket
-
     with socket.create_server(("127.0.0.1", 0)) as silent:
         limiter = Limiter(f"redis://127.0.0.1:{silent.getsockname()[1]}/0")
         start = time.monotonic()
