@@ -294,6 +294,38 @@ def test_another_user_in_another_tab_is_noticed(logged_in, service, name):
     assert logged_in.text("#status") == f"You are logged in as {name}-b."
 
 
+def test_login_in_another_tab_is_noticed(browser, service, name):
+    browser.open()
+    browser.until_view("login")
+    look = "document.dispatchEvent(new Event('visibilitychange'))"
+    browser.driver.execute_script(look)  # nobody yet
+    browser.fill(username="typed")
+    answer = httpx.post(f"{service.url}/api/user/signup", json=credentials(name))
+    cookie = {"name": "sessionid", "value": answer.cookies["sessionid"], "url": browser.url}
+    browser.driver.execute_cdp_cmd("Network.setCookie", cookie)
+
+    browser.driver.execute_script(look)
+
+    browser.until(lambda: browser.view() == "account")
+    assert browser.text("#account-username") == name
+    assert browser.text("#status") == f"You are logged in as {name}."
+
+
+def test_looking_again_keeps_what_a_guest_has_typed(browser, gate):
+    browser.open()
+    browser.until_view("login")
+    browser.fill(username="typed")
+    asked = gate.count("GET", "/api/user")
+
+    browser.driver.execute_script("document.dispatchEvent(new Event('visibilitychange'))")
+
+    browser.until(lambda: gate.count("GET", "/api/user") > asked)
+    browser.press("x")
+    assert browser.find("#login-username").get_attribute("value") == "typedx"
+    assert browser.text("#status") == ""
+    assert browser.view() == "login"
+
+
 def test_slow_request_shows_that_it_works_and_is_sent_once(browser, account, gate):
     browser.open()
     gate.open.clear()

@@ -263,18 +263,18 @@ async function load(form) {
   if (!known) warn(problem);
 }
 
-/* Look again when somebody comes back to this page: it may be another user, or nobody, by now. */
+/* Look again when somebody comes back to this page: it may be a user, another one, or nobody by now. */
 async function lookAgain() {
-  if (document.visibilityState !== "visible" || !user || busy) return;
+  if (document.visibilityState !== "visible" || !known || busy) return;
   const before = user;
   let now;
   try {
     now = await send("GET");
   } catch (error) {
-    if (error.code === "not_logged_in" && user === before && !busy) endSession();
+    if (error.code === "not_logged_in" && user && user === before && !busy) endSession();
     return;
   }
-  if (user !== before || busy || now.username === user.username) return;
+  if (user !== before || busy || now.username === user?.username) return;
   user = now;
   render({ focus: false });
   notice.textContent = `You are logged in as ${user.username}.`;
