@@ -72,6 +72,8 @@ class Elsewhere(http.server.BaseHTTPRequestHandler):
     """Something that is no service: it answers everything alike."""
 
     def do_GET(self):
+        # What is not read resets the connection when it is closed.
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.send_response(self.server.status)
         for name, value in self.server.headers.items():
             self.send_header(name, value)
