@@ -12,6 +12,8 @@ from typing import Any
 import httpx
 
 PATH = "/api/user"
+# What it raises to read an answer that is none of the service's.
+NOT_OF_THE_SERVICE = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ class UserClient:
             members = response.json()
             time = datetime.fromisoformat(members["signup_time"].replace("Z", "+00:00"))
             return User(members["id"], members["username"], time)
-        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        except NOT_OF_THE_SERVICE:
             raise UnexpectedAnswerError(response.status_code) from None
 
     def _send(self, method: str, path: str, body: dict[str, str] | None = None) -> httpx.Response:
@@ -145,5 +147,5 @@ def _error(response: httpx.Response) -> ClientError:
             {error["field"]: error["message"] for error in problem.get("errors", [])},
             int(wait) if wait.isdecimal() else None,
         )
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+    except NOT_OF_THE_SERVICE:
         return UnexpectedAnswerError(response.status_code)

@@ -57,19 +57,26 @@ def check_media_type(http: HttpRequest) -> None:
 
 def read(http: HttpRequest, chunked: bool) -> bytes:
     """Return the bytes of a body; raise Problem `payload_too_large` before reading a declared excess."""
-    if chunked:
-        text = read_chunks(http)
-    elif declared_length(http) > MAX_BODY_BYTES:
-        raise Problem("payload_too_large")
-    else:
-        try:
-            text = http.body
-        except OSError:  # the client went away, or is too slow
-            raise Problem("malformed_json") from None
-        if len(text) < declared_length(http):
-            raise Problem("malformed_json")
+    text = read_chunks(http) if chunked else read_declared(http)
     if len(text) > MAX_BODY_BYTES:
         raise Problem("payload_too_large")
+    return text
+
+
+def read_declared(http: HttpRequest) -> bytes:
+    """Return a body whose length was declared.
+
+    Raises Problem `payload_too_large` before reading, and `malformed_json` when less came.
+    """
+    length = declared_length(http)
+    if length > MAX_BODY_BYTES:
+        raise Problem("payload_too_large")
+    try:
+        text = http.body
+    except OSError:  # the client went away, or is too slow
+        raise Problem("malformed_json") from None
+    if len(text) < length:
+        raise Problem("malformed_json")
     return text
 
 

@@ -58,5 +58,5 @@ signals.request_started.disconnect(reset_queries)
 def bound_answers(connection: BaseDatabaseWrapper, **kwargs: Any) -> None:
     """Have a connection to PostgreSQL wait only so long for an answer; psycopg waits for ever."""
     if connection.vendor == "postgresql":
-        psycopg = connection.connection
-        psycopg.wait = partial(psycopg.wait, timeout=POSTGRESQL_ANSWER_SECONDS)
+        raw = connection.connection
+        raw.wait = partial(raw.wait, timeout=POSTGRESQL_ANSWER_SECONDS)
