@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import dj_database_url
 from dotenv import dotenv_values
 
 BASE_DIR = Path(__file__).resolve().parent
@@ -26,6 +25,11 @@ SECRET_KEY_MIN_LENGTH = 50
 POSTGRESQL_TIMEOUTS = {
     "connect_timeout": 5,
     "tcp_user_timeout": 10_000,
+    # An idle connection shows signs of life, so that what stands between does not forget it (balancers do
+    # after some minutes), and is known to be dead soon after its server is.
+    "keepalives_idle": 60,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
     "options": "-c statement_timeout=10s -c idle_in_transaction_session_timeout=30s",
 }
 # Seconds that it waits for any answer at all: a server that is frozen keeps none of its own time-outs.
@@ -37,6 +41,10 @@ EXIT_CODE = 3
 
 class ConfigError(ValueError):
     """A setting that the service cannot start with; the text names it and what it takes."""
+
+
+class PasswordEncodingError(ValueError):
+    """A password in a URL that would have to be percent-encoded."""
 
 
 def _boolean(text: str) -> bool:
@@ -109,26 +117,54 @@ def _redis_url(text: str) -> str:
 
 def _database(text: str) -> dict[str, Any]:
     """Return Django's settings of the database at a URL: SQLite (relative to this folder) or PostgreSQL."""
-    database: dict[str, Any] = dict(dj_database_url.parse(text))
-    if database["ENGINE"] == "django.db.backends.sqlite3":
-        if not database["NAME"] or database["NAME"] == ":memory:" or "?" in text:
-            raise ValueError
-        database["NAME"] = str(BASE_DIR / database["NAME"])
-        database["OPTIONS"] = {
+    scheme, separator, rest = text.partition("://")
+    if not separator or scheme not in ("sqlite", "postgresql", "postgres"):
+        raise ValueError
+    database = _sqlite(rest) if scheme == "sqlite" else _postgresql(text)
+    # Connections last; framework/connections.py finds out which have been cut.
+    return database | {"CONN_MAX_AGE": None}
+
+
+def _sqlite(path: str) -> dict[str, Any]:
+    """Return Django's settings of a SQLite file at `/FILE`, or `//FILE` where FILE is absolute."""
+    name = path.removeprefix("/")
+    if not path.startswith("/") or not name or name == ":memory:" or "?" in name:
+        raise ValueError
+    return {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": str(BASE_DIR / name),
+        "OPTIONS": {
             # A transaction that reads and then writes fails at once with "database is locked" when
             # another one wrote in between; one that takes the lock first waits for its turn.
             "transaction_mode": "IMMEDIATE",
             "timeout": 10,
-            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
-        }
-    elif not (database["ENGINE"].endswith("postgresql") and database["NAME"] and find_spec("psycopg")):
+            # FULL waits for the disk at each commit, so that a power cut costs nothing that was acknowledged.
+            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;",
+        },
+    }
+
+
+def _postgresql(url: str) -> dict[str, Any]:
+    """Return Django's settings of a PostgreSQL, read as libpq reads a URL; it may name several hosts.
+
+    Raises PasswordEncodingError for a password with a character that a URL gives a meaning.
+    """
+    if not find_spec("psycopg"):
         raise ValueError
-    else:
-        import_module("psycopg.conninfo").conninfo_to_dict(text)  # raises what it cannot connect with
-        database["OPTIONS"] = POSTGRESQL_TIMEOUTS | database.get("OPTIONS", {})
-    # Connections last. To check them costs a statement at each request; one that went bad fails one request,
-    # which is answered 503, and is replaced.
-    return database | {"CONN_MAX_AGE": None}
+    # Where the part before the last "@" has one of these, the URL means something else than it seems to.
+    authority = url.partition("://")[2].rpartition("@")[0]
+    if re.search(r"[/?#@]|%(?![0-9A-Fa-f]{2})", authority.partition(":")[2]):
+        raise PasswordEncodingError
+    options = dict(import_module("psycopg.conninfo").conninfo_to_dict(url))
+    names = {"dbname": "NAME", "user": "USER", "password": "PASSWORD", "host": "HOST", "port": "PORT"}
+    database = {name: options.pop(option, "") for option, name in names.items()}
+    ports = [int(port) for port in database["PORT"].split(",") if port]
+    if not database["NAME"] or not all(0 < port < 65_536 for port in ports):
+        raise ValueError
+    return database | {
+        "ENGINE": "django.db.backends.postgresql",
+        "OPTIONS": POSTGRESQL_TIMEOUTS | options,
+    }
 
 
 def _setting(default: str, takes: str, parse: Callable[[str], Any], *, secret: bool = False) -> Any:
@@ -171,6 +207,9 @@ class Settings:
     hash_concurrency: int = _setting(
         "0", "how many passwords to hash at once, 1 to 64, or 0 for what fits the cores", _whole_number(0, 64)
     )
+    hash_queue_length: int = _setting(
+        "100", "how many requests may wait to hash a password, 1 to 1000", _whole_number(1, 1000)
+    )
     reauthentication_minutes: int = _setting("20", "minutes, 0 to 10080", _whole_number(0, 10080))
     throttle: bool = _setting("on", "on or off", _switch)
     pages: bool = _setting("on", "on or off", _switch)
@@ -207,6 +246,10 @@ class Settings:
                 text = setting.metadata["default"] if text is None else text.strip()
                 text.encode()  # raises for bytes that are not UTF-8
                 values[setting.name] = setting.metadata["parse"](text)
+            except PasswordEncodingError:
+                raise ConfigError(
+                    f"{name}: percent-encode the password where it has one of / ? # @ %, as in %40 for @."
+                ) from None
             except Exception:  # noqa: BLE001  (the answer is the same)
                 raise ConfigError(f"{name} takes {setting.metadata['takes']}.") from None
         settings = cls(**values)

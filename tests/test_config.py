@@ -81,6 +81,8 @@ def test_production_is_read(text):
         ("DATABASE_URL", "mysql://root@localhost/db"),
         ("DATABASE_URL", "postgresql://localhost"),
         ("DATABASE_URL", "postgresql://localhost:port/db"),
+        ("DATABASE_URL", "postgresql://localhost:0/db"),
+        ("DATABASE_URL", "postgresql://a:1,b:99999/db"),
         ("DATABASE_URL", "sqlite:///db.sqlite3?timeout=abc"),
         ("DATABASE_URL", "postgresql://localhost/db?nonsense=1"),
         ("REDIS_URL", "http://localhost"),
@@ -174,8 +176,40 @@ def test_postgresql_is_read():
         "user": "user",
         "password": "p@ss",
         "host": "db.example",
-        "port": 5433,
+        "port": "5433",
     }
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://app:secret@db1:5432,db2:5433/users?target_session_attrs=read-write",
+        "postgresql:///users?host=db1,db2&port=5432,5433&target_session_attrs=read-write&user=app&password=secret",
+    ],
+)
+def test_postgresql_of_several_hosts_is_read(url):
+    database = Settings.load({"DATABASE_URL": url}).database_url
+
+    assert (database["HOST"], database["PORT"]) == ("db1,db2", "5432,5433")
+    assert (database["NAME"], database["USER"], database["PASSWORD"]) == ("users", "app", "secret")
+    assert database["OPTIONS"]["target_session_attrs"] == "read-write"
+    assert database["OPTIONS"]["connect_timeout"] == 5
+
+
+def test_option_in_the_url_of_postgresql_comes_before_the_service_s_own():
+    url = "postgresql://localhost/users?connect_timeout=2&options=-c%20statement_timeout%3D0"
+
+    options = Settings.load({"DATABASE_URL": url}).database_url["OPTIONS"]
+
+    assert (options["connect_timeout"], options["options"]) == ("2", "-c statement_timeout=0")
+
+
+@pytest.mark.parametrize("password", ["a#b", "a/b", "a?b", "a@b", "100%", "%zz"])
+def test_password_that_must_be_percent_encoded_is_refused_with_that_advice(password):
+    with pytest.raises(ConfigError, match=r"^DATABASE_URL: percent-encode the password") as error:
+        Settings.load({"DATABASE_URL": f"postgresql://app:{password}@localhost/users"})
+
+    assert password not in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -204,7 +238,7 @@ def test_settings_do_not_show_their_secrets():
 
 
 def test_nothing_else_reads_the_environment():
-    sources = [path for folder in ("user", "web") for path in (BASE_DIR / folder).rglob("*.py")]
+    sources = [path for folder in ("framework", "user", "web") for path in (BASE_DIR / folder).rglob("*.py")]
 
     readers = [
         path.name
