@@ -111,6 +111,7 @@ def test_crowd_that_signs_up_at_once_is_answered_honestly(
     command = ("granian", "--interface=wsgi", "--workers=2", "--blocking-threads=8", "--no-ws")
     settings |= {"UTILMETA_PRODUCTION": "1", "TRUSTED_PROXIES": "1"}
     settings |= {"TEST_HASH_ITERATIONS": iterations, "HASH_CONCURRENCY": concurrency}
+    settings |= {"HASH_QUEUE_LENGTH": "100" if all_at_once else "2"}
     process = Process(
         ("sh", "-c", f'exec {" ".join(command)} --port "$PORT" tests.granian_app:app'),
         BASE_DIR,

@@ -1,11 +1,11 @@
 """POST /api/user/login."""
 
-import threading
 from datetime import timedelta
 
 import pytest
 from django.contrib.auth.hashers import PBKDF2PasswordHasher
 
+from framework.fair_queue import FairQueue
 from user import passwords
 from user.models import Session, User
 
@@ -52,13 +52,13 @@ def test_password_must_be_the_very_one(bob, client, password):
 @pytest.mark.parametrize("username", ["bob", "nobody"])
 def test_known_and_unknown_names_cost_one_hash_each(bob, client, monkeypatch, username):
     hashed = []
-    encode = PBKDF2PasswordHasher.encode
+    encode = passwords.PBKDF2PasswordHasher.encode
 
     def count(hasher, password, salt, iterations=None):
         hashed.append(iterations or hasher.iterations)
         return encode(hasher, password, salt, iterations)
 
-    monkeypatch.setattr(PBKDF2PasswordHasher, "encode", count)
+    monkeypatch.setattr(passwords.PBKDF2PasswordHasher, "encode", count)
 
     login(client, username, "wrong")
 
@@ -105,7 +105,7 @@ def test_key_that_we_did_not_issue_is_never_adopted(bob, client, planted):
     assert_problem(with_key(client, planted), 401, "not_logged_in")
 
 
-def test_outdated_hash_is_renewed_at_login(bob, client, monkeypatch):
+def test_outdated_hash_is_upgraded_at_login(bob, client, monkeypatch):
     old = User.objects.get().password
     monkeypatch.setattr(PBKDF2PasswordHasher, "iterations", 2)
 
@@ -120,11 +120,12 @@ def test_outdated_hash_is_renewed_at_login(bob, client, monkeypatch):
 @pytest.fixture
 def room_for_two(monkeypatch):
     """Let one hash be made while another is."""
-    monkeypatch.setattr(passwords, "_running", threading.BoundedSemaphore(2))
+    queue = FairQueue(slots=2, length=1, seconds=1)
+    monkeypatch.setattr(passwords, "hashing_queue", lambda: queue)
 
 
 @pytest.mark.usefixtures("bob", "room_for_two")
-def test_outdated_hash_is_not_renewed_over_a_password_changed_meanwhile(make_client, monkeypatch):
+def test_outdated_hash_is_not_upgraded_over_a_password_changed_meanwhile(make_client, monkeypatch):
     late = make_client()
     monkeypatch.setattr(PBKDF2PasswordHasher, "iterations", 2)
     verify = passwords.hashers.verify_password
@@ -186,7 +187,7 @@ def test_account_without_a_usable_password_cannot_be_logged_in_to(bob, client):
     assert_problem(bob.get("/api/user"), 401, "not_logged_in")
 
 
-def test_renewed_hash_ends_no_session(bob, make_client, monkeypatch):
+def test_upgraded_hash_ends_no_session(bob, make_client, monkeypatch):
     monkeypatch.setattr(PBKDF2PasswordHasher, "iterations", 2)
     other = make_client()
 

@@ -2,12 +2,17 @@
 
 import sys
 import textwrap
-import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor, as_completed
 
 import pytest
+from django.contrib.auth import hashers
 from django.contrib.auth.hashers import check_password
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from config import settings
+from framework.fair_queue import FairQueue
 from user import passwords
 from user.models import User
 
@@ -133,37 +138,97 @@ def test_minimum_is_for_new_passwords_only(bob, client):
     assert login(client, password=short).status_code == 200
 
 
-@pytest.fixture
-def busy(monkeypatch):
-    """Let nobody else hash: one hash at a time, and that one under way."""
-    monkeypatch.setattr(passwords, "_running", threading.BoundedSemaphore(1))
-    monkeypatch.setattr(passwords, "HASH_QUEUE_SECONDS", 0.01)
-    passwords._running.acquire()
-    yield
-    passwords._running.release()
-
-
-@pytest.mark.usefixtures("busy")
 @pytest.mark.parametrize("path", ["login", "signup"])
-def test_too_many_hashes_at_once_mean_unavailable(client, path):
-    response = client.post(f"/api/user/{path}", json=credentials())
+def test_request_that_finds_no_hashing_slot_in_time_is_told_when_to_come_back(client, monkeypatch, path):
+    queue = FairQueue(slots=1, length=1, seconds=0.01, typical_seconds=2.5)
+    monkeypatch.setattr(passwords, "hashing_queue", lambda: queue)
+
+    with queue.slot("somebody else"):
+        response = client.post(f"/api/user/{path}", json=credentials())
 
     assert_problem(response, 503, "service_unavailable")
-    assert response.headers["Retry-After"]
+    assert response.headers["Retry-After"] == "5"  # one that hashes and one that waited, 2.5 seconds each
 
 
-def test_full_queue_means_unavailable_at_once(client, monkeypatch):
-    monkeypatch.setattr(passwords, "_admitted", threading.BoundedSemaphore(1))
-    passwords._admitted.acquire()
+def test_authenticated_user_does_not_wait_for_hashes(bob, monkeypatch):
+    full = FairQueue(slots=1, length=0, seconds=1)
+    monkeypatch.setattr(passwords, "hashing_queue", lambda: full)
 
-    assert_problem(login(client), 503, "service_unavailable")
-
-
-@pytest.mark.usefixtures("bob")
-def test_who_is_logged_in_does_not_wait_for_hashes(make_client, bob, busy):
-    assert bob.get("/api/user").status_code == 200
+    with full.slot("somebody else"):
+        assert bob.get("/api/user").status_code == 200
+        assert bob.put("/api/user", json={"username": "robert"}).status_code == 200
 
 
-def test_hashes_give_their_turn_back(bob, client):
-    for _ in range(passwords.HASH_CONCURRENCY + passwords.HASH_QUEUE_LENGTH + 1):
-        assert_problem(login(client, password="wrong"), 403, "invalid_credentials")
+def test_network_that_floods_the_queue_turns_away_its_own_requests_alone(make_client, bob, monkeypatch):
+    queue = FairQueue(slots=1, length=4, seconds=30)
+    monkeypatch.setattr(passwords, "hashing_queue", lambda: queue)
+
+    with ThreadPoolExecutor(10) as pool:
+        with queue.slot("somebody who hashes"):
+            flood = [pool.submit(login, make_client("2001:db8::" + str(n)), "nobody") for n in range(8)]
+            turned_away = as_completed(flood)
+            for _ in range(4):
+                next(turned_away)
+            user = pool.submit(login, make_client("2001:db8:1::1"))
+            next(turned_away)
+        responses = [each.result() for each in flood]
+
+        assert user.result().status_code == 200
+    assert Counter(response.status_code for response in responses) == {503: 5, 403: 3}
+
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=100)
+
+
+@given(password=texts, salt=st.text("abcXYZ019", min_size=1, max_size=30), rounds=st.integers(1, 300))
+@example(password="x", salt="y", rounds=1)
+@example(password="pässwörd 密码 🔑", salt="salt", rounds=2)
+@example(password="k" * 64, salt="salt", rounds=2)
+@example(password="k" * 65, salt="salt", rounds=2)
+@example(password="NUL \0 inside", salt="salt", rounds=2)
+def test_fast_hash_is_the_one_of_hashlib_and_of_django(password, salt, rounds):
+    key = passwords.pbkdf2_of_openssl(password.encode(), salt.encode(), rounds)
+
+    assert passwords.pbkdf2_of_pycryptodome(password.encode(), salt.encode(), rounds) == key
+    ours = passwords.PBKDF2PasswordHasher().encode(password, salt, rounds)
+    assert ours == hashers.PBKDF2PasswordHasher().encode(password, salt, rounds)
+
+
+def test_plain_django_reads_our_hash_and_we_read_its(bob, client):
+    plain = hashers.PBKDF2PasswordHasher()
+
+    assert plain.verify(PASSWORD, User.objects.get().password)
+    User.objects.update(password=passwords.EncodedPassword(plain.encode(OTHER_PASSWORD, "salt", 3)))
+    assert login(client, password=OTHER_PASSWORD).status_code == 200
+
+
+@pytest.mark.parametrize("salt", ["", "a$b"])
+def test_salt_that_could_not_be_read_again_is_refused(salt):
+    with pytest.raises(ValueError, match="salt"):
+        passwords.PBKDF2PasswordHasher().encode(PASSWORD, salt)
+
+
+@pytest.mark.parametrize("slow", ["pbkdf2_of_openssl", "pbkdf2_of_pycryptodome"])
+def test_fastest_implementation_is_taken(monkeypatch, slow):
+    seconds = {name: 9.0 if name == slow else 1.0 for name in ("pbkdf2_of_openssl", "pbkdf2_of_pycryptodome")}
+    monkeypatch.setattr(passwords, "seconds_per_round", lambda each: seconds[each.__name__])
+
+    fastest, per_round = passwords.fastest_pbkdf2.__wrapped__()
+
+    assert fastest.__name__ != slow
+    assert per_round == 1.0
+
+
+def test_service_works_without_pycryptodome():
+    program = """
+        import sys, utilmeta
+        sys.modules["Crypto"] = None
+        utilmeta._cmd_env = True  # as under `meta`: no database is needed
+        import server
+        from user import passwords
+        print(passwords.fastest_pbkdf2()[0].__name__, passwords.hash_password("123123")[:14])
+    """
+
+    done = run(sys.executable, "-c", textwrap.dedent(program), UTILMETA_PRODUCTION="0")
+
+    assert done.stdout.split() == ["pbkdf2_of_openssl", "pbkdf2_sha256$"], done.stderr

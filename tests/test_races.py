@@ -1,24 +1,15 @@
 """Requests at the same time: real threads, each with a connection of its own, on a real database file."""
 
-import threading
 from collections import Counter
 from datetime import timedelta
 
-import pytest
 from django.utils import timezone
 
-from user import passwords
 from user.models import Session, User
 
 from .support import OTHER_PASSWORD, PASSWORD, credentials, login
 
 CLIENTS = 16
-
-
-@pytest.fixture(autouse=True)
-def _room_for_all(monkeypatch):
-    """Let every client wait for its hash: it is the database that they race for."""
-    monkeypatch.setattr(passwords, "_admitted", threading.BoundedSemaphore(CLIENTS))
 
 
 def test_one_of_many_signups_with_the_same_name_wins(make_client, in_threads):

@@ -1,15 +1,15 @@
 """Guessing is slow, and nobody can lock another user out."""
 
-import threading
 import time
+from collections import Counter
 
 import pytest
 from limits import parse
 
 from config import settings
+from framework.fair_queue import FairQueue
 from user import throttle
 from user.models import User
-from user.passwords import hash_password
 from web.client import client_address, client_network
 
 from .support import OTHER_PASSWORD, PASSWORD, assert_problem, credentials, login
@@ -104,8 +104,9 @@ def test_signups_are_counted_for_an_address(make_client):
 
 def test_signup_that_was_not_tried_is_not_counted(make_client, monkeypatch):
     client = make_client(HERE)
-    with monkeypatch.context() as busy:
-        busy.setattr("user.passwords._admitted", threading.Semaphore(0))
+    full = FairQueue(slots=1, length=0, seconds=1)
+    with monkeypatch.context() as busy, full.slot("somebody else"):
+        busy.setattr("user.passwords.hashing_queue", lambda: full)
         for _ in range(3):
             answer = client.post("/api/user/signup", json=credentials())
             assert_problem(answer, 503, "service_unavailable")
@@ -122,19 +123,11 @@ def test_signup_over_the_limit_is_refused_before_any_hash(make_client, monkeypat
     assert_throttled(client.post("/api/user/signup", json=credentials("mallory")), within=3600)
 
 
-def test_signups_at_the_same_time_are_counted_together(make_client, monkeypatch):
-    def hash_while_others_sign_up(password):
-        monkeypatch.setattr("user.authentication.hash_password", hash_password)
-        for name in ("bob", "eve"):
-            answer = make_client(HERE).post("/api/user/signup", json=credentials(name))
-            assert answer.status_code == 200
-        return hash_password(password)
+def test_signups_at_the_same_time_are_counted_together(make_client, in_threads):
+    def sign_up(number):
+        return make_client(HERE).post("/api/user/signup", json=credentials(f"user{number}")).status_code
 
-    monkeypatch.setattr("user.authentication.hash_password", hash_while_others_sign_up)
-
-    answer = make_client(HERE).post("/api/user/signup", json=credentials("mallory"))
-
-    assert_throttled(answer, within=3600)
+    assert sorted(in_threads(8, sign_up)) == [200, 200] + 6 * [429]
     assert User.objects.count() == 2
 
 
@@ -154,6 +147,54 @@ def test_invalid_signups_are_not_counted(make_client):
         client.post("/api/user/signup", json=credentials("!"))
 
     assert client.post("/api/user/signup", json=credentials()).status_code == 200
+
+
+def test_of_guesses_at_the_same_time_no_more_are_hashed_than_the_limit_allows(bob, make_client, in_threads):
+    guesses = in_threads(20, lambda _: login(make_client(HERE), password="wrong").status_code)
+
+    assert Counter(guesses) == {403: 3, 429: 17}
+    assert login(make_client(ELSEWHERE)).status_code == 200
+
+
+def test_of_guesses_of_many_names_at_the_same_time_no_more_are_hashed_than_the_limit_allows(
+    make_client, in_threads
+):
+    guesses = in_threads(20, lambda number: login(make_client(HERE), f"name{number}").status_code)
+
+    assert Counter(guesses) == {403: 5, 429: 15}
+
+
+def test_right_password_among_guesses_from_elsewhere_gets_in(bob, make_client, in_threads):
+    def guess_or_log_in(number):
+        if number == 10:
+            return login(make_client(ELSEWHERE)).status_code
+        return login(make_client(HERE), password="wrong").status_code
+
+    statuses = in_threads(20, guess_or_log_in)
+
+    assert statuses[10] == 200
+    assert Counter(statuses) == {200: 1, 403: 3, 429: 16}
+
+
+def test_right_passwords_of_many_users_at_one_address_are_all_let_in(make_user, make_client, in_threads):
+    for number in range(12):
+        make_user(f"user{number}")
+        throttle.limiter.local.storage.reset()
+
+    statuses = in_threads(12, lambda number: login(make_client(HERE), f"user{number}").status_code)
+
+    assert statuses == [200] * 12
+
+
+def test_login_that_found_no_hashing_slot_is_not_counted(bob, make_client, monkeypatch):
+    client = make_client(HERE)
+    full = FairQueue(slots=1, length=0, seconds=1)
+    with monkeypatch.context() as busy, full.slot("somebody else"):
+        busy.setattr("user.passwords.hashing_queue", lambda: full)
+        for _ in range(4):
+            assert_problem(login(client), 503, "service_unavailable")
+
+    assert login(client).status_code == 200
 
 
 def test_window_moves_on(bob, make_client, monkeypatch):

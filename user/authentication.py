@@ -11,12 +11,13 @@ from utilmeta.core.request import Request
 from utype.parser.field import ParserField
 
 from config import settings
+from web.client import client_network
 from web.logs import note
 from web.problems import Problem
 
 from . import throttle
 from .models import Session, User
-from .passwords import NO_PASSWORD, hash_password, renew_hash, verify_password
+from .passwords import NO_PASSWORD, hash_password, hashing_slot, rehash_password, verify_password
 from .queries import end_sessions, user_by_name
 from .schema import NewPassword, SignupSchema, UserUpdateSchema
 from .session import DBSessionSchema
@@ -44,8 +45,9 @@ class UserAuthentication(auth.User):
         refuse_name_as_password(data.password, data.username)
         throttle.check_signups(request)
         # Hashed before the transaction, which must not hold its locks for that long.
-        user = User(username=data.username, password=hash_password(data.password))
-        throttle.count_signup(request)  # not before: one that found no turn to hash may come back
+        with hashing_slot(client_network(request.adaptor.request)):
+            throttle.count_signup(request)  # not before: one that found no slot may come back
+            user = User(username=data.username, password=hash_password(data.password))
         with transaction.atomic():
             with unique_username():
                 user.save(force_insert=True)
@@ -73,19 +75,30 @@ class UserAuthentication(auth.User):
     def verify(self, request: Request, username: str, password: str, user: User | None) -> bool:
         """Tell whether a password is a user's, in about the same time without a user; count a failure.
 
-        Raises Problem `too_many_requests`, before any hashing.
+        Raises Problem `too_many_requests`, before any hashing, and `service_unavailable` when too many wait.
         """
-        throttle.check_failures(request, username)
-        right, outdated = verify_password(password, user.password if user else NO_PASSWORD)
+        attempt = throttle.Attempt(request, username)
+        try:
+            with hashing_slot(client_network(request.adaptor.request)):
+                attempt.begin()
+                right, outdated = verify_password(password, user.password if user else NO_PASSWORD)
+                if user and right and outdated:
+                    self.upgrade_hash(user, password)
+        except Problem:
+            attempt.give_back()
+            raise
         if not user or not right:
-            throttle.count_failure(request, username)
+            attempt.fail()
             note(request, "login_failure", user.pk if user else None)
             return False
-        if outdated:
-            encoded = renew_hash(password, user.password)
-            if User.objects.filter(pk=user.pk, password=user.password).update(password=encoded):
-                user.password = encoded  # type: ignore[assignment]
+        attempt.give_back()
         return True
+
+    def upgrade_hash(self, user: User, password: str) -> None:
+        """Replace the hash of a user by one of today's rule, unless the password was changed meanwhile."""
+        encoded = rehash_password(password, user.password)
+        if User.objects.filter(pk=user.pk, password=user.password).update(password=encoded):
+            user.password = encoded  # type: ignore[assignment]
 
     def update(self, request: Request, user: User, data: UserUpdateSchema) -> User:
         """Change the name or the password of a user.
@@ -102,7 +115,8 @@ class UserAuthentication(auth.User):
             refuse_name_as_password(data.password, changes.get("username", user.username))
         self.reauthenticate(request, user, data)
         if "password" in data:
-            changes["password"] = hash_password(data.password)
+            with hashing_slot(client_network(request.adaptor.request)):
+                changes["password"] = hash_password(data.password)
         # A new name is one statement, which needs no transaction around it.
         with transaction.atomic() if "password" in data else nullcontext():
             with unique_username():

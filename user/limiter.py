@@ -6,14 +6,34 @@ from typing import Any
 
 from limits import RateLimitItem
 from limits.errors import StorageError
-from limits.storage import storage_from_string
+from limits.storage import MemoryStorage, RedisStorage
 from limits.strategies import MovingWindowRateLimiter
 
 # Whoever logs in waits for an answer of Redis, so not for long; its errors become StorageError.
-REDIS_OPTIONS = {"socket_timeout": 1, "socket_connect_timeout": 1, "wrap_exceptions": True}
+REDIS_OPTIONS: dict[str, Any] = {"socket_timeout": 1, "socket_connect_timeout": 1, "wrap_exceptions": True}
 RETRY_SECONDS = 10
 
 logger = logging.getLogger("demo-user")
+
+
+class LocalCounts(MemoryStorage):
+    """Counts in this process, of which one can be taken back."""
+
+    def give_back(self, key: str) -> None:
+        """Forget the newest count of a key, if there is one."""
+        with self.locks[key]:
+            del self.events.get(key, [])[:1]
+
+
+class SharedCounts(RedisStorage):
+    """Counts in Redis, of which one can be taken back."""
+
+    def give_back(self, key: str) -> None:
+        """Forget the newest count of a key, if there is one; raises StorageError."""
+        try:
+            self.storage.lpop(self.prefixed_key(key))
+        except self.base_exceptions as error:
+            raise StorageError(error) from error
 
 
 class Limiter:
@@ -24,8 +44,8 @@ class Limiter:
 
     def __init__(self, redis_url: str = "") -> None:
         """Count in the Redis at a URL, or, without one, here."""
-        self.local = MovingWindowRateLimiter(storage_from_string("memory://"))
-        self.shared = redis_url and MovingWindowRateLimiter(storage_from_string(redis_url, **REDIS_OPTIONS))
+        self.local = MovingWindowRateLimiter(LocalCounts())
+        self.shared = redis_url and MovingWindowRateLimiter(SharedCounts(redis_url, **REDIS_OPTIONS))
         self.away_until = 0.0
 
     def hit(self, limit: RateLimitItem, *key: str) -> bool:
@@ -36,6 +56,10 @@ class Limiter:
         """Tell whether the limit is not reached."""
         return bool(self._call("test", limit, *key))
 
+    def give_back(self, limit: RateLimitItem, *key: str) -> None:
+        """Take back the newest count."""
+        self._call("give_back", limit, *key)
+
     def reset_time(self, limit: RateLimitItem, *key: str) -> float:
         """Return when the oldest count is forgotten, in seconds since 1970."""
         return float(self._call("get_window_stats", limit, *key).reset_time)
@@ -43,7 +67,7 @@ class Limiter:
     def _call(self, name: str, *arguments: Any) -> Any:
         if self.shared and time.monotonic() >= self.away_until:
             try:
-                result = getattr(self.shared, name)(*arguments)
+                result = self._ask(self.shared, name, *arguments)
             except StorageError:
                 if not self.away_until:
                     logger.warning("redis_away")
@@ -53,4 +77,9 @@ class Limiter:
                     self.away_until = 0.0
                     logger.warning("redis_back")
                 return result
-        return getattr(self.local, name)(*arguments)
+        return self._ask(self.local, name, *arguments)
+
+    def _ask(self, limiter: Any, name: str, limit: RateLimitItem, *key: str) -> Any:
+        if name == "give_back":
+            return limiter.storage.give_back(limit.key_for(*key))
+        return getattr(limiter, name)(limit, *key)

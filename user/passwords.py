@@ -1,31 +1,82 @@
-"""How passwords are kept: the field that hashes them, checking one, and a bound on hashes at once."""
+"""How passwords are hashed: the field that does it, a fast hasher, and a fair queue for the cores."""
 
+import hashlib
 import os
-import threading
-from collections.abc import Iterator
+import time
+from base64 import b64encode
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 from django.contrib.auth import hashers
+from django.utils.encoding import force_bytes
 from utilmeta.core.orm.backends.django import models as framework
 
 from config import settings
+from framework.connections import give_connection_back
+from framework.fair_queue import FairQueue, QueueFullError
 from web.problems import Problem
 
+try:
+    from Crypto.Hash import SHA256
+    from Crypto.Protocol import KDF
+except ImportError:  # the service works without pycryptodome, with slower logins
+    KDF = None  # type: ignore[assignment]
+
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-# A hash keeps a core busy for about a third of a second, on purpose, and whoever waits for one keeps a
-# thread of the server busy. In production, half of the cores and most threads are for users who are logged
-# in already, and there are several processes; in development, nobody is to be turned away.
+# A hash keeps a core busy for a tenth of a second or more, on purpose. In production, half of the cores are
+# for authenticated users, and there are several processes.
 HASH_CONCURRENCY = settings.hash_concurrency or (min(max(1, CORES // 2), 2) if settings.production else CORES)
-HASH_QUEUE_LENGTH = 2 if settings.production else 64
+# Who has waited for that long has given up.
 HASH_QUEUE_SECONDS = 15
-# Threads of one process take turns of milliseconds: a queue that is full for so short a time is no storm.
-HASH_ADMISSION_SECONDS = 0.01
 # Django's mark for "no password": checking against it takes as long as against a real hash, and fails.
 NO_PASSWORD = hashers.UNUSABLE_PASSWORD_PREFIX
 
-_admitted = threading.BoundedSemaphore(HASH_CONCURRENCY + HASH_QUEUE_LENGTH)
-_running = threading.BoundedSemaphore(HASH_CONCURRENCY)
+# What returns the 32 bytes of PBKDF2-HMAC-SHA256 for a password, a salt and a number of rounds.
+Pbkdf2 = Callable[[bytes, bytes, int], bytes]
+TRIAL_ROUNDS, TRIALS = 2000, 3
+
+
+def pbkdf2_of_openssl(password: bytes, salt: bytes, rounds: int) -> bytes:
+    """Return the key that Python's own module derives, by OpenSSL."""
+    return hashlib.pbkdf2_hmac("sha256", password, salt, rounds)
+
+
+def pbkdf2_of_pycryptodome(password: bytes, salt: bytes, rounds: int) -> bytes:
+    """Return the same key, in a third of the time or less where the processor knows SHA-256."""
+    key: bytes = KDF.PBKDF2(password, salt, 32, rounds, hmac_hash_module=SHA256)
+    return key
+
+
+@cache
+def fastest_pbkdf2() -> tuple[Pbkdf2, float]:
+    """Return the implementation that is fastest on this machine, and its seconds for one round."""
+    candidates = [pbkdf2_of_openssl, *([pbkdf2_of_pycryptodome] if KDF else [])]
+    return min(((each, seconds_per_round(each)) for each in candidates), key=lambda found: found[1])
+
+
+def seconds_per_round(pbkdf2: Pbkdf2) -> float:
+    """Return the seconds that one round of an implementation takes, measured in a few milliseconds."""
+    times = []
+    for _ in range(TRIALS):
+        start = time.perf_counter()
+        pbkdf2(b"password", b"salt", TRIAL_ROUNDS)
+        times.append(time.perf_counter() - start)
+    return min(times) / TRIAL_ROUNDS
+
+
+class PBKDF2PasswordHasher(hashers.PBKDF2PasswordHasher):
+    """Django's hasher, its algorithm, rounds and texts, computed by the fastest implementation there is."""
+
+    def encode(self, password: str, salt: str, iterations: int | None = None) -> str:
+        """Return the text to store for a password, which Django's own hasher can read."""
+        if not salt or "$" in salt:
+            raise ValueError("The salt of a password must be a text without $.")
+        rounds = iterations or self.iterations
+        pbkdf2, _ = fastest_pbkdf2()
+        key = pbkdf2(force_bytes(password), force_bytes(salt), rounds)
+        return f"{self.algorithm}${rounds}${salt}${b64encode(key).decode()}"
 
 
 class EncodedPassword(str):
@@ -51,21 +102,13 @@ class PasswordField(framework.PasswordField):
 
 
 def hash_password(password: str) -> EncodedPassword:
-    """Return the hash of a password.
-
-    Raises Problem `service_unavailable` when too many hashes wait already.
-    """
-    with _turn_to_hash():
-        return EncodedPassword(hashers.make_password(password))
+    """Return the hash of a password. While requests are served, call it in a `hashing_slot`."""
+    return EncodedPassword(hashers.make_password(password))
 
 
-def renew_hash(password: str, encoded: str) -> EncodedPassword:
-    """Return a hash by today's rule of a password whose present one is outdated; its salt stays.
-
-    Raises Problem `service_unavailable` when too many hashes wait already.
-    """
-    with _turn_to_hash():
-        return EncodedPassword(hashers.make_password(password, salt_of(encoded)))
+def rehash_password(password: str, encoded: str) -> EncodedPassword:
+    """Return a hash by today's rule of a password whose present hash is outdated; its salt stays."""
+    return EncodedPassword(hashers.make_password(password, salt_of(encoded)))
 
 
 def salt_of(encoded: str) -> str:
@@ -78,25 +121,30 @@ def salt_of(encoded: str) -> str:
 
 
 def verify_password(password: str, encoded: str) -> tuple[bool, bool]:
-    """Tell whether a password is the one a hash was made of, and whether the hash should be made anew.
+    """Tell whether a password is the one a hash was made of, and whether the hash is outdated.
 
-    Takes as long as a hash takes, also with NO_PASSWORD. Raises Problem `service_unavailable` when too
-    many hashes wait already.
+    Takes as long as a hash takes, also with NO_PASSWORD. Call it in a `hashing_slot`.
     """
-    with _turn_to_hash():
-        return hashers.verify_password(password, encoded)
+    return hashers.verify_password(password, encoded)
+
+
+@cache
+def hashing_queue() -> FairQueue:
+    """Return the queue for the cores that may hash passwords in this process."""
+    seconds = PBKDF2PasswordHasher.iterations * fastest_pbkdf2()[1]
+    return FairQueue(HASH_CONCURRENCY, settings.hash_queue_length, HASH_QUEUE_SECONDS, seconds)
 
 
 @contextmanager
-def _turn_to_hash() -> Iterator[None]:
-    if not _admitted.acquire(timeout=HASH_ADMISSION_SECONDS):
-        raise Problem("service_unavailable")
+def hashing_slot(client: str) -> Iterator[None]:
+    """Wait for a core to hash with; `client` is the network that takes turns with the others.
+
+    The request holds no database connection while it waits and hashes. Raises Problem
+    `service_unavailable` when the queue is full, or no core was free in HASH_QUEUE_SECONDS.
+    """
+    give_connection_back()
     try:
-        if not _running.acquire(timeout=HASH_QUEUE_SECONDS):
-            raise Problem("service_unavailable")
-        try:
+        with hashing_queue().slot(client):
             yield
-        finally:
-            _running.release()
-    finally:
-        _admitted.release()
+    except QueueFullError as full:
+        raise Problem("service_unavailable", headers={"Retry-After": str(full.retry_after)}) from None

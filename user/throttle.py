@@ -1,9 +1,8 @@
-"""Guessing made slow: failed logins and signups are counted, and refused beyond a rate.
+"""Rate limits for logins and signups, so that guessing is slow.
 
 Failures count for an address, for a username, and for the two together. A username that is under
-attack stays open to addresses that have not failed, so nobody can lock a user out for good. A failure
-counts when it is known to be one, so guesses that are hashed at the same time pass together; there are
-never more of those than hashes may run and wait.
+attack stays open to addresses that have not failed, so nobody can lock a user out for good. An attempt
+counts as a failure from its start, and is given back when the password was right.
 """
 
 import time
@@ -35,31 +34,74 @@ FAILURES_PER_USERNAME = _limit(100, "hour")
 ANY_FAILURE = parse("1/hour")
 SIGNUPS_PER_ADDRESS = _limit(60, "hour")
 
+# A limit, and what is counted for it.
+Count = tuple[RateLimitItem, tuple[str, ...]]
+
 limiter = Limiter(settings.redis_url)
 
 
-def check_failures(request: Request, username: str) -> None:
-    """Raise Problem `too_many_requests` when an address, or a username from here, has failed too often."""
-    if not settings.throttle:
-        return
-    address = client_network(request.adaptor.request)
-    limits = [(FAILURES_PER_PAIR, (address, username)), (FAILURES_PER_ADDRESS, (address,))]
-    if not limiter.test(ANY_FAILURE, "failed", address):
-        limits.append((FAILURES_PER_USERNAME, ("username", username)))
-    for limit, key in limits:
-        if not limiter.test(limit, *key):
-            refuse(request, limit, key)
+class Attempt:
+    """A login under way. It counts as a failure until it is known to be right.
 
+    So of guesses that are sent at the same moment, no more are hashed than the limits allow.
+    """
 
-def count_failure(request: Request, username: str) -> None:
-    """Count a failed login."""
-    if not settings.throttle:
-        return
-    address = client_network(request.adaptor.request)
-    limiter.hit(FAILURES_PER_PAIR, address, username)
-    limiter.hit(FAILURES_PER_ADDRESS, address)
-    limiter.hit(FAILURES_PER_USERNAME, "username", username)
-    limiter.hit(ANY_FAILURE, "failed", address)
+    def __init__(self, request: Request, username: str) -> None:
+        """Count the attempt for its address and username together, before it waits for anything.
+
+        Raises Problem `too_many_requests` when a limit is reached already.
+        """
+        self._request = request
+        self._address = client_network(request.adaptor.request)
+        self._username = username
+        self._counted: list[Count] = []
+        if settings.throttle:
+            self._refuse_when_too_many_have_failed()
+            self._count(FAILURES_PER_PAIR, self._address, username)
+
+    def begin(self) -> None:
+        """Count the attempt for its address, and for its username, now that it is about to be hashed.
+
+        Not before: people of one office who wait in the queue with the right passwords have not failed.
+        Raises Problem `too_many_requests`.
+        """
+        if settings.throttle:
+            has_failed = not self._count(ANY_FAILURE, "failed", self._address, enforce=False)
+            self._count(FAILURES_PER_ADDRESS, self._address)
+            # A username under attack stays open to an address that has not failed.
+            self._count(FAILURES_PER_USERNAME, "username", self._username, enforce=has_failed)
+
+    def fail(self) -> None:
+        """Let what was counted stand: the password was wrong."""
+        self._counted.clear()
+        if settings.throttle:
+            limiter.hit(ANY_FAILURE, "failed", self._address)
+
+    def give_back(self) -> None:
+        """Take back what was counted: the password was right, or was never looked at."""
+        while self._counted:
+            limit, key = self._counted.pop()
+            limiter.give_back(limit, *key)
+
+    def _refuse_when_too_many_have_failed(self) -> None:
+        limits: list[Count] = [
+            (FAILURES_PER_PAIR, (self._address, self._username)),
+            (FAILURES_PER_ADDRESS, (self._address,)),
+        ]
+        if not limiter.test(ANY_FAILURE, "failed", self._address):
+            limits.append((FAILURES_PER_USERNAME, ("username", self._username)))
+        for limit, key in limits:
+            if not limiter.test(limit, *key):
+                refuse(self._request, limit, key)
+
+    def _count(self, limit: RateLimitItem, *key: str, enforce: bool = True) -> bool:
+        counted = limiter.hit(limit, *key)
+        if counted:
+            self._counted.append((limit, key))
+        elif enforce:
+            self.give_back()
+            refuse(self._request, limit, key)
+        return counted
 
 
 def check_signups(request: Request) -> None:

@@ -11,6 +11,7 @@ from utilmeta import service
 from utilmeta.core.api import API
 
 from config import settings
+from framework.connections import pool
 
 from .client import client_address
 from .http import HttpRequest
@@ -60,6 +61,16 @@ def headers(get_response: GetResponse) -> GetResponse:
             response.headers["Cache-Control"] = "no-store"
         response.headers.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)
         return response
+
+    return middleware
+
+
+def lend_connection(get_response: GetResponse) -> GetResponse:
+    """Innermost: a request borrows its database connection, and holds none when it ends."""
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        with pool.request():
+            return get_response(request)
 
     return middleware
 

@@ -3,6 +3,7 @@
 from functools import partial
 from typing import Any
 
+from django.conf import global_settings
 from django.core import signals
 from django.core.cache import close_caches
 from django.db import reset_queries
@@ -11,6 +12,7 @@ from django.db.backends.signals import connection_created
 from django.dispatch import receiver
 
 from config import POSTGRESQL_ANSWER_SECONDS, settings
+from framework.connections import pool
 
 MIDDLEWARE = [
     "web.middleware.record",
@@ -22,12 +24,15 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     *(["web.pages.PagesMiddleware"] if settings.pages else []),
     "web.middleware.guard",
+    "web.middleware.lend_connection",
 ]
 
 SETTINGS: dict[str, Any] = {
     "DATABASES": {"default": settings.database_url},
     "ALLOWED_HOSTS": settings.allowed_hosts,
     "SECRET_KEY_FALLBACKS": settings.secret_key_fallbacks,
+    # The first one hashes new passwords; the others are Django's, and read what it can read.
+    "PASSWORD_HASHERS": ["user.passwords.PBKDF2PasswordHasher", *global_settings.PASSWORD_HASHERS[1:]],
     # Django's debug pages show settings, and other people's cookies.
     "DEBUG": False,
     "LOGGING_CONFIG": None,
@@ -48,6 +53,8 @@ SETTINGS: dict[str, Any] = {
         "security.W021",  # preloading, as W005
     ],
 }
+
+pool.install()
 
 # Django looks around each request for a cache and for the log of queries of DEBUG; neither is used here.
 signals.request_finished.disconnect(close_caches)

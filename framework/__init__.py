@@ -1,0 +1,1 @@
+"""What stands between the service and its framework, and knows no user."""
