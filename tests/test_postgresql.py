@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import psycopg
 import pytest
-from django.db import connection
+from django.db import OperationalError, connection
 
 from config import settings
 from user.models import Session, User
@@ -98,11 +98,50 @@ def test_database_that_goes_away_means_unavailable_and_comes_back_without_a_rest
     assert [request().status_code for request in requests] == [200, 200, 200, 200]
 
 
-def test_connection_that_broke_fails_one_request_and_is_replaced(bob, administrator):
-    administrator.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [NAME])
+def cut_every_connection(administrator: psycopg.Connection) -> None:
+    """End every connection of the service, and wait until they are gone."""
+    ours = "FROM pg_stat_activity WHERE datname = %s"
+    administrator.execute(f"SELECT pg_terminate_backend(pid) {ours}", [NAME])
+    while administrator.execute(f"SELECT count(*) {ours}", [NAME]).fetchone() != (0,):
+        pass
 
-    assert_problem(bob.get("/api/user"), 503, "service_unavailable")
+
+def test_no_request_fails_because_its_connection_was_cut_while_idle(
+    bob, make_client, in_threads, administrator
+):
+    def ask(number):
+        if number % 4 == 0:
+            return login(make_client()).status_code
+        if number % 4 == 1:
+            return make_client().post("/api/user/signup", json=credentials(f"user{number}")).status_code
+        return make_client(cookies=dict(bob.cookies)).get("/api/user").status_code
+
+    for round_ in range(2):
+        in_threads(16, lambda _: make_client(cookies=dict(bob.cookies)).get("/api/user").status_code)
+        cut_every_connection(administrator)
+
+        assert in_threads(16, lambda number, base=100 * round_: ask(base + number)) == [200] * 16
+    connection.close()  # this thread's own, which was cut as well
+
+
+def test_request_whose_connection_breaks_as_it_reads_is_tried_again(bob, administrator):
+    cut_every_connection(administrator)
+
+    # This thread has a connection of its own, which nobody looks at before it is used.
     assert bob.get("/api/user").status_code == 200
+
+
+def test_statement_that_may_have_been_committed_is_not_tried_again(bob, administrator):
+    bob.get("/api/user")
+    user, session = User.objects.get(), Session.objects.get()
+    cut_every_connection(administrator)
+
+    with pytest.raises(OperationalError):
+        User.objects.filter(pk=user.pk).update(username="robert")
+
+    connection.close()
+    assert User.objects.get().username == "bob"
+    assert Session.objects.get() == session
 
 
 def test_lock_that_somebody_holds_means_unavailable_in_bounded_time(bob):

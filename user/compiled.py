@@ -4,9 +4,11 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from django.db import DEFAULT_DB_ALIAS, connections
+from django.db import DEFAULT_DB_ALIAS, InterfaceError, OperationalError, connections
 from django.db.models import Expression, Field, Model, QuerySet
 from django.db.models.query import get_related_populators
+
+from framework.connections import is_cut
 
 Row = TypeVar("Row", bound=Model)
 
@@ -52,12 +54,20 @@ class CompiledQuery(Generic[Row]):
         self._fields = fields
 
     def first(self, *values: Any) -> Row | None:
-        """Return the row for some values, of their fields' Python types, or None."""
-        model, sql, parameters, converters, names, related = self._compiled
+        """Return the row for some values, of their fields' Python types, or None.
+
+        When the connection turns out to be broken, and no transaction depends on it, another one is tried
+        once: a query changes nothing.
+        """
+        model, _, _, converters, names, related = self._compiled
         connection = connections[DEFAULT_DB_ALIAS]
-        with connection.cursor() as cursor:
-            cursor.execute(sql, [parameter.value(values, connection) for parameter in parameters])
-            found = cursor.fetchone()
+        try:
+            found = self._fetch(connection, values)
+        except (OperationalError, InterfaceError):
+            if connection.in_atomic_block or not is_cut(connection):
+                raise
+            connection.close()
+            found = self._fetch(connection, values)
         if not found:
             return None
         columns = list(found)
@@ -68,6 +78,13 @@ class CompiledQuery(Generic[Row]):
         for populator in related:
             populator.populate(columns, row)
         return row
+
+    def _fetch(self, connection: Any, values: tuple[Any, ...]) -> Any:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                self._compiled.sql, [each.value(values, connection) for each in self._compiled.parameters]
+            )
+            return cursor.fetchone()
 
     @cached_property
     def _compiled(self) -> Compiled:
