@@ -205,7 +205,9 @@ class Settings:
     port: int = _setting("8000", "a port, 1 to 65535", _whole_number(1, 65535))
     password_min_length: int = _setting("15", "a number of characters, 8 to 64", _whole_number(8, 64))
     hash_concurrency: int = _setting(
-        "0", "how many passwords to hash at once, 1 to 64, or 0 for what fits the cores", _whole_number(0, 64)
+        "0",
+        "how many passwords to hash at once on this machine, 1 to 64, or 0 for one on each core",
+        _whole_number(0, 64),
     )
     hash_queue_length: int = _setting(
         "100", "how many requests may wait to hash a password, 1 to 1000", _whole_number(1, 1000)

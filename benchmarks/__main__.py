@@ -13,11 +13,16 @@ from pathlib import Path
 
 import psutil
 
-from . import growth, loads, processes
+from . import growth, loads, processes, rush
 from .tables import Table
 
 # name: (what it does, what is run, the options that it takes)
 BENCHMARKS: dict[str, tuple[str, Callable[[argparse.Namespace], Table], tuple[str, ...]]] = {
+    "rush": (
+        "many users who log in at once, at the real cost of a hash",
+        rush.rush,
+        ("server", "workers", "clients"),
+    ),
     "cpu": ("CPU of each request, in a process without a socket", processes.cpu, ("requests",)),
     "statements": ("SQL statements of each request", processes.statements, ()),
     "load": (
@@ -65,9 +70,16 @@ def parser() -> argparse.ArgumentParser:
             )
         if "rounds" in options:
             command.add_argument("--rounds", type=positive, default=5, metavar="N")
+        add_crowd_option(command, options)
         if "imports" in options:
             command.add_argument("--imports", action="store_true", help="list the modules that take longest")
     return top
+
+
+def add_crowd_option(command: argparse.ArgumentParser, options: tuple[str, ...]) -> None:
+    """Add the option of a rush."""
+    if "clients" in options:
+        command.add_argument("--clients", type=positive, nargs="+", default=[48, 200], metavar="N")
 
 
 def whole_number(text: str, least: int = 0) -> int:

@@ -83,9 +83,23 @@ def startup(number: int) -> list[float]:
     return [time.perf_counter() - start, psutil.Process().memory_info().rss / 1e6]
 
 
+def hash_seconds(number: int) -> float:
+    """Return the seconds that a hash takes when nothing else runs, the median of some."""
+    import server  # noqa: F401  (first, as a WSGI server does)
+    from user.passwords import hash_password
+
+    times = []
+    for _ in range(number):
+        start = time.perf_counter()
+        hash_password("correct horse battery")
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
 MEASURES: dict[str, Any] = {
     "cpu": cpu,
     "growth": growth,
+    "hash": hash_seconds,
     "statements": count,
     "memory": memory,
     "startup": startup,

@@ -20,14 +20,15 @@ from config import BASE_DIR
 from .databases import environment
 from .flow import HOST, Request
 
-THREADS = "8"
+# More than may wait to hash a password, as in deploy/granian.conf.
+THREADS = "128"
 # Longer than the workers of granian and gunicorn are given for the requests under way.
 STOP_SECONDS = 40
 BIN = Path(sys.executable).parent
 
 
 @contextmanager
-def a_server(name: str, url: str, workers: int, iterations: int) -> Iterator[int]:
+def a_server(name: str, url: str, workers: int, iterations: int, **extra: str) -> Iterator[int]:
     """Have granian or gunicorn serve a database; give the port."""
     with socket.create_server((HOST, 0)) as free:
         port = free.getsockname()[1]
@@ -42,7 +43,7 @@ def a_server(name: str, url: str, workers: int, iterations: int) -> Iterator[int
     command = [str(BIN / commands[name][0]), *commands[name][1:]]
     if not Path(command[0]).exists():
         raise RuntimeError(f"{name} is not installed (the extra `server` brings granian)")
-    settings = environment(url) | granian | own
+    settings = environment(url, **extra) | granian | own
     with tempfile.TemporaryFile() as log:
         server = subprocess.Popen(command, cwd=BASE_DIR, env=settings, stdout=log, stderr=log)
         try:

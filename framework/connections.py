@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from django.db import DEFAULT_DB_ALIAS, OperationalError, connections
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, OperationalError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from .fair_queue import FairQueue, QueueFullError
@@ -107,6 +107,12 @@ def is_cut(connection: BaseDatabaseWrapper) -> bool:
     poll = select.poll()
     poll.register(raw.fileno(), select.POLLIN)
     return bool(poll.poll(0))
+
+
+def is_end_of_session(error: DatabaseError) -> bool:
+    """Tell whether an error of PostgreSQL ends the session, whose connection may still look open."""
+    severity = getattr(getattr(error.__cause__, "diag", None), "severity_nonlocalized", None)
+    return severity in ("FATAL", "PANIC")
 
 
 pool = ConnectionPool()

@@ -38,25 +38,6 @@ def test_password_that_looks_like_a_hash_is_hashed(client, password):
     assert login(client, password=password).status_code == 200
 
 
-@pytest.mark.parametrize(
-    ("production", "cores", "hashes"),
-    [("1", 1, 1), ("1", 2, 1), ("1", 3, 1), ("1", 4, 2), ("1", 64, 2), ("0", 1, 1), ("0", 64, 64)],
-)
-def test_hashes_at_once_leave_threads_and_cores_to_others_in_production(production, cores, hashes):
-    program = f"""
-        import os, utilmeta
-        os.sched_getaffinity = lambda _: range({cores})
-        utilmeta._cmd_env = True  # as under `meta`: no database is needed
-        import server
-        from user.passwords import HASH_CONCURRENCY
-        print(HASH_CONCURRENCY)
-    """
-
-    done = run(sys.executable, "-c", textwrap.dedent(program), UTILMETA_PRODUCTION=production)
-
-    assert done.stdout.split() == [str(hashes)], done.stderr
-
-
 def test_new_password_that_looks_like_a_hash_is_hashed(bob, client):
     bob.put("/api/user", json={"password": LOOKS_LIKE_A_HASH})
 

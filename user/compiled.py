@@ -4,11 +4,11 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from django.db import DEFAULT_DB_ALIAS, InterfaceError, OperationalError, connections
+from django.db import DEFAULT_DB_ALIAS, OperationalError, connections
 from django.db.models import Expression, Field, Model, QuerySet
 from django.db.models.query import get_related_populators
 
-from framework.connections import is_cut
+from framework.connections import is_cut, is_end_of_session
 
 Row = TypeVar("Row", bound=Model)
 
@@ -63,8 +63,9 @@ class CompiledQuery(Generic[Row]):
         connection = connections[DEFAULT_DB_ALIAS]
         try:
             found = self._fetch(connection, values)
-        except (OperationalError, InterfaceError):
-            if connection.in_atomic_block or not is_cut(connection):
+        except OperationalError as error:
+            broken = is_cut(connection) or (connection.connection and is_end_of_session(error))
+            if connection.in_atomic_block or not broken:
                 raise
             connection.close()
             found = self._fetch(connection, values)

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import time
+import zlib
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,9 +14,10 @@ from django.contrib.auth import hashers
 from django.utils.encoding import force_bytes
 from utilmeta.core.orm.backends.django import models as framework
 
-from config import settings
+from config import BASE_DIR, settings
 from framework.connections import give_connection_back
 from framework.fair_queue import FairQueue, QueueFullError
+from framework.machine_slots import MachineSlots
 from web.problems import Problem
 
 try:
@@ -25,9 +27,8 @@ except ImportError:  # the service works without pycryptodome, with slower login
     KDF = None  # type: ignore[assignment]
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-# A hash keeps a core busy for a tenth of a second or more, on purpose. In production, half of the cores are
-# for authenticated users, and there are several processes.
-HASH_CONCURRENCY = settings.hash_concurrency or (min(max(1, CORES // 2), 2) if settings.production else CORES)
+# A hash keeps a core busy for a tenth of a second or more, on purpose.
+HASH_CONCURRENCY = settings.hash_concurrency or CORES
 # Who has waited for that long has given up.
 HASH_QUEUE_SECONDS = 15
 # Django's mark for "no password": checking against it takes as long as against a real hash, and fails.
@@ -135,6 +136,12 @@ def hashing_queue() -> FairQueue:
     return FairQueue(HASH_CONCURRENCY, settings.hash_queue_length, HASH_QUEUE_SECONDS, seconds)
 
 
+@cache
+def machine_slots() -> MachineSlots:
+    """Return the cores that all processes of this service on this machine may hash with."""
+    return MachineSlots(f"demo-user-{zlib.crc32(bytes(BASE_DIR)):x}", HASH_CONCURRENCY)
+
+
 @contextmanager
 def hashing_slot(client: str) -> Iterator[None]:
     """Wait for a core to hash with; `client` is the network that takes turns with the others.
@@ -144,7 +151,7 @@ def hashing_slot(client: str) -> Iterator[None]:
     """
     give_connection_back()
     try:
-        with hashing_queue().slot(client):
+        with hashing_queue().slot(client), machine_slots().slot():
             yield
     except QueueFullError as full:
         raise Problem("service_unavailable", headers={"Retry-After": str(full.retry_after)}) from None
