@@ -17,6 +17,7 @@ from config import settings
 from web import logs
 from web.clock import TIME
 from web.commands import ServiceCommand
+from web.connections import close_connections_at_exit
 from web.settings import MIDDLEWARE, SETTINGS
 
 # `python server.py` runs this file as __main__, and Django imports it as `server`: let that be the same.
@@ -44,6 +45,7 @@ service.use(
 service.use(DatabaseConnections({"default": Database(**settings.database)}))
 service.register_command(ServiceCommand)
 service.setup()
+close_connections_at_exit()
 
 from user.api import UserAPI  # noqa: E402  (Django's models can be imported only after the setup)
 from web.health import HealthAPI  # noqa: E402
