@@ -156,6 +156,27 @@ def test_rules_are_those_of_the_service(browser, gate):
     assert browser.driver.find_elements("css selector", limits) == []
 
 
+def test_space_that_a_keyboard_puts_around_a_name_is_taken_off(browser, name):
+    browser.open("/#signup")
+    browser.send(username=f" {name} ", password=PASSWORD)
+    browser.until_view("account")
+    browser.follow("Change your name")
+    browser.until_view("name")
+    browser.send(username=f"\u00a0{name}-2\u2003 ")
+    browser.until_view("account")
+    assert browser.text("#status") == f"Your name is {name}-2 now."
+    browser.send()
+    browser.until_view("login")
+
+    browser.send(username=f"{name}-2 ", password=f"{PASSWORD} ")
+
+    # The password is sent as it was typed, and is another one with a space.
+    browser.until(lambda: browser.text("#warning") == "Username or password wrong")
+    assert browser.find("#login-username").get_attribute("value") == f"{name}-2"
+    browser.send(username=f"{name}-2 ", password=PASSWORD)
+    browser.until_view("account")
+
+
 def test_taken_name_stands_beside_its_field(browser, account):
     browser.open("/#signup")
 

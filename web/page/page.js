@@ -112,6 +112,8 @@ async function submit(event) {
   if (busy) return;
   if (name === "retry") return load(form);
   const action = ACTIONS[name];
+  // A phone's keyboard puts a space behind a name that it completes. A password may begin and end with spaces.
+  if (form.elements.username) form.elements.username.value = form.elements.username.value.trim();
   const data = Object.fromEntries(new FormData(form));
   clearMessages();
   conceal(form); // a password that is shown would be kept as a text by the browser
