@@ -16,7 +16,7 @@ from config import BASE_DIR
 from user.schema import Username
 
 from .browser import CHROMEDRIVER, CHROMIUM, STATUS_LINE, Browser, Gate
-from .support import OTHER_PASSWORD, PASSWORD, Process, credentials
+from .support import OTHER_PASSWORD, PASSWORD, Process, credentials, run
 
 pytestmark = pytest.mark.skipif(
     not (CHROMIUM.exists() and CHROMEDRIVER.exists()),
@@ -422,6 +422,68 @@ def test_page_of_a_proxy_is_not_taken_for_an_answer(browser, gate):
         expected = "Something between here and the service answered in its place"
         browser.until(lambda: browser.text("#warning").startswith(f"{expected} ({status})"))  # noqa: B023
     assert browser.view() == "login"
+
+
+@pytest.fixture
+def in_production(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """A browser that was sent to the service over HTTP, in production."""
+    folder = tmp_path_factory.mktemp("plain")
+    settings = {
+        "UTILMETA_PRODUCTION": "true",
+        "SECRET_KEY": "a-key-of-the-tests-that-is-long-enough-for-production",
+        "ALLOWED_HOSTS": "users.example.com",
+        "DATABASE_URL": f"sqlite:///{folder}/db.sqlite3",
+    }
+    assert run("meta", "migrate", **settings).returncode == 0
+    command = ("sh", "-c", 'exec granian --interface=wsgi --no-ws --port "$PORT" tests.granian_app:app')
+    process = Process(command, BASE_DIR, folder / "log", settings)
+    browser.url = process.wait_until_granian_has_started(workers=1).url.replace(
+        "127.0.0.1", "users.example.com"
+    )
+    # Chromium says so of a header that only counts over HTTPS.
+    browser.may_write = ["Cross-Origin-Opener-Policy"]
+    yield browser
+    process.stop()
+
+
+def test_why_nobody_stays_logged_in_over_http_is_said(in_production, name):
+    browser = in_production
+    expected = (
+        "That worked, but over http:// your browser does not keep you logged in. "
+        "Open this page with https:// and log in there."
+    )
+    browser.open("/#signup")
+    browser.send(username=name, password=PASSWORD)
+    browser.until(lambda: browser.text("#warning") == expected)
+    assert browser.view() == "signup"
+    browser.open("/#login")
+
+    browser.send(username=name, password=PASSWORD)
+
+    browser.until(lambda: browser.text("#warning") == expected)
+    assert browser.view() == "login"
+    browser.inspect("over-http")
+
+
+def test_browser_that_keeps_no_cookies_is_told(browser, gate, account):
+    browser.open()
+    gate.forget_cookies = True
+
+    browser.send(username=account, password=PASSWORD)
+
+    browser.until(lambda: browser.text("#warning").startswith("That worked, but "))
+    assert browser.view() == "login"
+
+
+@pytest.mark.parametrize("cut", [(503, {}, b""), (401, {"Content-Type": "text/html"}, b"no")])
+def test_login_is_one_whatever_the_next_request_says(browser, gate, account, cut):
+    browser.may_write = [STATUS_LINE + str(cut[0])]
+    browser.open()
+    gate.canned_get = cut
+
+    browser.send(username=account, password=PASSWORD)
+
+    browser.until_view("account")
 
 
 @pytest.mark.parametrize(

@@ -120,7 +120,9 @@ async function submit(event) {
   setBusy(form, action.busy);
   let problem = null;
   try {
-    user = await action.send(data);
+    const answer = await action.send(data);
+    if (VIEWS_OF_GUESTS.includes(name)) await checkCookie();
+    user = answer;
   } catch (error) {
     if (!(error instanceof Problem)) throw error;
     problem = error;
@@ -135,6 +137,19 @@ async function submit(event) {
   form.reset();
   render();
   notice.textContent = action.done();
+}
+
+/* Throw a Problem when the browser has not kept the cookie of a login; it says nothing of that by itself. */
+async function checkCookie() {
+  try {
+    await send("GET");
+  } catch (error) {
+    if (error.code !== "not_logged_in") return; // the login was answered: what is wrong now, the next request says
+    const detail = location.protocol === "http:"
+      ? "That worked, but over http:// your browser does not keep you logged in. Open this page with https:// and log in there."
+      : "That worked, but your browser did not keep you logged in. Allow cookies for this page, and log in again.";
+    throw new Problem({ code: "no_cookie", detail });
+  }
 }
 
 /* Say what went wrong with a form: beside its fields where the problem names them, else above it. */
