@@ -1,6 +1,7 @@
 /* The page: shows what fits who is logged in and the part of the address after "#", and sends the forms to the API. */
 
-const API = "/api/user";
+// Beside this file, whatever path a proxy has put the service under.
+const API = new URL("api/user", import.meta.url).pathname;
 const TIMEOUT_MILLISECONDS = 60_000;
 const HEADINGS = {
   login: "Log in",
