@@ -459,6 +459,64 @@ def test_lines_for_a_path_are_those_of_the_document():
     assert f"--env SCRIPT_NAME={PREFIX}" in document
 
 
+BEHIND_TLS = {
+    r"map \$scheme \$client_scheme": "map $http_x_forwarded_proto $client_scheme",
+    r"listen 127\.0\.0\.1:\d+ ssl http2;": "",
+    r"ssl_\w+ [^;]+;": "",
+}
+
+
+@pytest.fixture(scope="module")
+def site_behind_tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A site behind a proxy that ends TLS, as deploy/nginx.conf says that it is changed for one."""
+    with a_site(tmp_path_factory.mktemp("tls"), BEHIND_TLS, TRUSTED_PROXIES="2") as site:
+        yield site
+
+
+@pytest.fixture
+def through_a_proxy(site_behind_tls: Site) -> Iterator[httpx.Client]:
+    """A client whose TLS a proxy before nginx has ended."""
+    headers = {"Host": HOST, "X-Forwarded-Proto": "https", "X-Forwarded-For": "203.0.113.9"}
+    with httpx.Client(base_url=f"http://127.0.0.1:{site_behind_tls.plain_port}", headers=headers) as client:
+        yield client
+
+
+@needs_nginx
+def test_request_that_a_proxy_took_over_tls_is_served(site_behind_tls, through_a_proxy):
+    response = sign_up(through_a_proxy, "tls", Origin=f"https://{HOST}")
+
+    assert response.status_code == 200, response.text
+    assert "Secure" in response.headers["Set-Cookie"].split("; ")
+    assert response.headers["Strict-Transport-Security"] == "max-age=31536000"
+    [record] = [
+        record
+        for process in site_behind_tls.processes
+        for record in records(process)
+        if record.get("request_id") == response.headers["X-Request-ID"]
+    ]
+    assert record["client"] == "203.0.113.9"
+
+
+@needs_nginx
+def test_problem_of_nginx_behind_tls_is_for_https(through_a_proxy):
+    too_large = through_a_proxy.post("/api/user/login", content=b" " * 65_537)
+
+    assert_problem(too_large, 413, "payload_too_large")
+    assert too_large.headers["Strict-Transport-Security"] == "max-age=31536000"
+
+
+@needs_nginx
+@pytest.mark.parametrize("scheme", ["http", "", "gopher", None])
+def test_request_that_a_proxy_took_over_http_is_redirected(through_a_proxy, scheme):
+    del through_a_proxy.headers["X-Forwarded-Proto"]
+
+    response = through_a_proxy.get(
+        "/api/user?a=b", headers={} if scheme is None else {"X-Forwarded-Proto": scheme}
+    )
+
+    assert (response.status_code, response.headers["Location"]) == (308, f"https://{HOST}/api/user?a=b")
+
+
 @needs_nginx
 def test_killed_process_loses_nothing(own_site):
     with own_site.browser() as client:
