@@ -33,6 +33,10 @@ class NoAnswerError(ClientError):
     """The service cannot be reached, or took too long: whether the call did something is not known."""
 
 
+class InsecureAddressError(ClientError):
+    """The call did what it should, but the session is lost: its cookie is for https:// addresses only."""
+
+
 @dataclass(eq=False)
 class UnexpectedAnswerError(ClientError):
     """Something answered that is not the service: a proxy, say, or another address."""
@@ -69,7 +73,8 @@ class UserClient:
     """The service at an address, as one user sees it; the session's cookie is kept from call to call.
 
     Every call raises ProblemError, UnexpectedAnswerError or NoAnswerError when it fails, and ValueError for a
-    text that UTF-8 cannot hold.
+    text that UTF-8 cannot hold. Over http://, signup and login raise InsecureAddressError when the service is
+    in production.
     """
 
     def __init__(self, base_url: str, *, timeout: float = 30.0, **options: Any) -> None:
@@ -118,6 +123,10 @@ class UserClient:
 
     def _user(self, method: str, path: str = "", body: dict[str, str] | None = None) -> User:
         response = self._send(method, path, body)
+        if response.url.scheme == "http" and any(cookie.secure for cookie in response.cookies.jar):
+            raise InsecureAddressError(
+                f"{self._http.base_url} keeps nobody logged in: the session's cookie is for https:// only"
+            )
         try:
             members = response.json()
             time = datetime.fromisoformat(members["signup_time"].replace("Z", "+00:00"))

@@ -14,6 +14,7 @@ from utilmeta.core.orm import Database, DatabaseConnections
 from utilmeta.core.server.backends.django import DjangoSettings
 
 from config import settings
+from framework.process_end import close_connections_at_exit
 from web import logs
 from web.clock import TIME
 from web.commands import ServiceCommand
@@ -44,6 +45,7 @@ service.use(
 service.use(DatabaseConnections({"default": Database(**settings.database)}))
 service.register_command(ServiceCommand)
 service.setup()
+close_connections_at_exit()
 
 from user.api import UserAPI  # noqa: E402  (Django's models can be imported only after the setup)
 from web.health import HealthAPI  # noqa: E402

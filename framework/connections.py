@@ -79,6 +79,11 @@ class ConnectionPool:
         self._idle.append(borrowed)
         self._queue.release()
 
+    def close(self) -> None:
+        """Close the connections that nobody uses."""
+        for each in list(self._idle):
+            each.close()
+
     def _borrow(self) -> BaseDatabaseWrapper:
         try:
             self._queue.acquire("")
@@ -86,7 +91,7 @@ class ConnectionPool:
             raise OperationalError("all database connections of this process stay in use") from None
         try:
             return self._idle.pop()  # the one used last, which is least likely to have been cut
-        except IndexError:
+        except IndexError:  # there are fewer than there may be
             connection = self._create_connection(DEFAULT_DB_ALIAS)
             connection.inc_thread_sharing()
             self.connections.append(connection)

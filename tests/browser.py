@@ -37,6 +37,8 @@ FLAGS = [
     "--metrics-recording-only",
     "--no-pings",
     "--hide-scrollbars",
+    # A name that is not this machine's own: browsers trust that one over HTTP.
+    "--host-resolver-rules=MAP users.example.com 127.0.0.1",
 ]
 WAIT_SECONDS = 20
 # What Chromium itself writes about every answer of 400 and above.
@@ -44,7 +46,7 @@ STATUS_LINE = "Failed to load resource: the server responded with a status of "
 
 
 class Gate:
-    """A proxy before the service that notes what comes, and can hold up, or answer, requests to the API."""
+    """A proxy before the service: it notes what comes, can hold it up or answer it, and keep cookies back."""
 
     def __init__(self, behind: str) -> None:
         self.behind = urlsplit(behind).netloc
@@ -52,6 +54,8 @@ class Gate:
         self.open = threading.Event()
         self.open.set()
         self.canned: tuple[int, dict[str, str], bytes] | None = None
+        self.canned_get: tuple[int, dict[str, str], bytes] | None = None
+        self.forget_cookies = False
         gate = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -63,11 +67,13 @@ class Gate:
                 answer = None
                 if self.path.startswith("/api/user"):
                     gate.open.wait(WAIT_SECONDS)
-                    answer = gate.canned
+                    answer = gate.canned or (gate.canned_get if self.command == "GET" else None)
                 answer = answer or gate.ask(self.command, self.path, self.headers, body)
                 status, headers, content = answer
                 self.send_response_only(status)
                 for name, value in headers.items():
+                    if gate.forget_cookies and name.lower() == "set-cookie":
+                        continue
                     self.send_header(name, value)
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
@@ -102,7 +108,8 @@ class Gate:
 
     def reset(self) -> None:
         """Let everything through, and forget what came."""
-        self.canned = None
+        self.canned = self.canned_get = None
+        self.forget_cookies = False
         self.requests.clear()
         self.open.set()
 

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -105,6 +105,15 @@ def free_port() -> int:
         port = 11_000 + secrets.randbelow(21_000)
         with suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port
+
+
+def until(condition: Callable[[], Any]) -> None:
+    """Wait until something holds."""
+    for _ in range(1200):
+        if condition():
+            return
+        time.sleep(0.05)
+    raise AssertionError("it never came about")
 
 
 class Process:

@@ -4,6 +4,7 @@ import json
 import sqlite3
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -16,7 +17,8 @@ from config import BASE_DIR
 from user.schema import Username
 
 from .browser import CHROMEDRIVER, CHROMIUM, STATUS_LINE, Browser, Gate
-from .support import OTHER_PASSWORD, PASSWORD, Process, credentials
+from .nginx import needs_nginx, nginx
+from .support import OTHER_PASSWORD, PASSWORD, Process, credentials, free_port, run
 
 pytestmark = pytest.mark.skipif(
     not (CHROMIUM.exists() and CHROMEDRIVER.exists()),
@@ -25,6 +27,7 @@ pytestmark = pytest.mark.skipif(
 
 SERVICE = (sys.executable, BASE_DIR / "server.py")
 SETTINGS = {"UTILMETA_PRODUCTION": "false"}
+GRANIAN = ("sh", "-c", 'exec granian --interface=wsgi --no-ws --port "$PORT" tests.granian_app:app')
 
 
 @pytest.fixture(scope="module")
@@ -154,6 +157,27 @@ def test_rules_are_those_of_the_service(browser, gate):
     assert browser.error("password") == "15 to 100 characters"
     limits = "[minlength], [maxlength], [pattern], [passwordrules]"
     assert browser.driver.find_elements("css selector", limits) == []
+
+
+def test_space_that_a_keyboard_puts_around_a_name_is_taken_off(browser, name):
+    browser.open("/#signup")
+    browser.send(username=f" {name} ", password=PASSWORD)
+    browser.until_view("account")
+    browser.follow("Change your name")
+    browser.until_view("name")
+    browser.send(username=f"\u00a0{name}-2\u2003 ")
+    browser.until_view("account")
+    assert browser.text("#status") == f"Your name is {name}-2 now."
+    browser.send()
+    browser.until_view("login")
+
+    browser.send(username=f"{name}-2 ", password=f"{PASSWORD} ")
+
+    # The password is sent as it was typed, and is another one with a space.
+    browser.until(lambda: browser.text("#warning") == "Username or password wrong")
+    assert browser.find("#login-username").get_attribute("value") == f"{name}-2"
+    browser.send(username=f"{name}-2 ", password=PASSWORD)
+    browser.until_view("account")
 
 
 def test_taken_name_stands_beside_its_field(browser, account):
@@ -403,6 +427,67 @@ def test_page_of_a_proxy_is_not_taken_for_an_answer(browser, gate):
     assert browser.view() == "login"
 
 
+@pytest.fixture
+def in_production(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """A browser that was sent to the service over HTTP, in production."""
+    folder = tmp_path_factory.mktemp("plain")
+    settings = {
+        "UTILMETA_PRODUCTION": "true",
+        "SECRET_KEY": "a-key-of-the-tests-that-is-long-enough-for-production",
+        "ALLOWED_HOSTS": "users.example.com",
+        "DATABASE_URL": f"sqlite:///{folder}/db.sqlite3",
+    }
+    assert run("meta", "migrate", **settings).returncode == 0
+    process = Process(GRANIAN, BASE_DIR, folder / "log", settings)
+    browser.url = process.wait_until_granian_has_started(workers=1).url.replace(
+        "127.0.0.1", "users.example.com"
+    )
+    # Chromium says so of a header that only counts over HTTPS.
+    browser.may_write = ["Cross-Origin-Opener-Policy"]
+    yield browser
+    process.stop()
+
+
+def test_why_nobody_stays_logged_in_over_http_is_said(in_production, name):
+    browser = in_production
+    expected = (
+        "That worked, but over http:// your browser does not keep you logged in. "
+        "Open this page with https:// and log in there."
+    )
+    browser.open("/#signup")
+    browser.send(username=name, password=PASSWORD)
+    browser.until(lambda: browser.text("#warning") == expected)
+    assert browser.view() == "signup"
+    browser.open("/#login")
+
+    browser.send(username=name, password=PASSWORD)
+
+    browser.until(lambda: browser.text("#warning") == expected)
+    assert browser.view() == "login"
+    browser.inspect("over-http")
+
+
+def test_browser_that_keeps_no_cookies_is_told(browser, gate, account):
+    browser.open()
+    gate.forget_cookies = True
+
+    browser.send(username=account, password=PASSWORD)
+
+    browser.until(lambda: browser.text("#warning").startswith("That worked, but "))
+    assert browser.view() == "login"
+
+
+@pytest.mark.parametrize("cut", [(503, {}, b""), (401, {"Content-Type": "text/html"}, b"no")])
+def test_login_is_one_whatever_the_next_request_says(browser, gate, account, cut):
+    browser.may_write = [STATUS_LINE + str(cut[0])]
+    browser.open()
+    gate.canned_get = cut
+
+    browser.send(username=account, password=PASSWORD)
+
+    browser.until_view("account")
+
+
 @pytest.mark.parametrize(
     ("retry_after", "expected"),
     [
@@ -577,32 +662,86 @@ def test_what_is_pressed_is_large_enough(browser, view):
     assert [size for size in sizes if size[1] < 44] == []
 
 
+def try_out(browser, method, path, body=None):
+    """Send a request from the documentation; return its status."""
+
+    def find(css):
+        return browser.until(lambda: block.find_element("css selector", css))
+
+    def press(css):
+        find(css).send_keys(Keys.ENTER)  # a click could miss what moves while Swagger UI builds itself
+
+    summary = f".opblock-{method}:has([data-path$='{path}'])"
+    block = browser.until(lambda: browser.find(summary))
+    press(".opblock-summary-control")
+    if "try-out__btn" in find(".execute, .try-out__btn:not(.cancel)").get_attribute("class"):
+        press(".try-out__btn")  # unless it is open from the start
+    if body:
+        field = find("textarea")
+        field.send_keys(Keys.CONTROL, "a")
+        field.send_keys(json.dumps(body))
+    press(".execute")
+    return find(".live-responses-table .response .response-col_status").text.split()[0]
+
+
 def test_docs_can_be_tried_in_the_browser(browser, account):
     driver = browser.driver
-
-    def try_out(method, path, body=None):
-        def find(css):
-            return browser.until(lambda: block.find_element("css selector", css))
-
-        def press(css):
-            find(css).send_keys(Keys.ENTER)  # a click could miss what moves while Swagger UI builds itself
-
-        summary = f".opblock-{method}:has([data-path$='{path}'])"
-        block = browser.until(lambda: browser.find(summary))
-        press(".opblock-summary-control")
-        if "try-out__btn" in find(".execute, .try-out__btn:not(.cancel)").get_attribute("class"):
-            press(".try-out__btn")  # unless it is open from the start
-        if body:
-            field = find("textarea")
-            field.send_keys(Keys.CONTROL, "a")
-            field.send_keys(json.dumps(body))
-        press(".execute")
-        return find(".live-responses-table .response .response-col_status").text.split()[0]
-
     driver.get(f"{browser.url}/api/docs")
 
-    assert try_out("get", "/user") == "401"
-    assert try_out("post", "/user/login", credentials(account)) == "200"
+    assert try_out(browser, "get", "/user") == "401"
+    assert try_out(browser, "post", "/user/login", credentials(account)) == "200"
     driver.get(f"{browser.url}/api/docs")  # a reload would scroll to the login, which the URL names by now
-    assert try_out("get", "/user") == "200"
+    assert try_out(browser, "get", "/user") == "200"
     assert account in browser.text(".opblock-get .live-responses-table")
+
+
+@pytest.fixture(params=["taken off by nginx", "taken off by granian"])
+def under_a_path(
+    request: pytest.FixtureRequest, browser: Browser, service: Process, tmp_path: Path
+) -> Iterator[Browser]:
+    """A browser that the service stands under a path for, behind nginx."""
+    port = free_port()
+    processes = []
+    behind = f"{service.url}/"
+    if request.param == "taken off by granian":
+        settings = SETTINGS | {"DATABASE_URL": service.environment["DATABASE_URL"]}
+        settings |= {"GRANIAN_URL_PATH_PREFIX": "/accounts"}
+        processes.append(Process(GRANIAN, BASE_DIR, tmp_path / "log", settings))
+        behind = processes[0].wait_until_granian_has_started(workers=1).url
+    site = (
+        f"server {{ listen 127.0.0.1:{port}; location /accounts/ {{ "
+        f"proxy_pass {behind}; proxy_set_header Host $http_host; }} }}"
+    )
+    browser.url = f"http://127.0.0.1:{port}/accounts"
+    try:
+        with nginx(tmp_path, site, port):
+            yield browser
+    finally:
+        for process in processes:
+            process.stop()
+
+
+@needs_nginx
+def test_page_and_documentation_work_under_a_path(under_a_path, name):
+    browser = under_a_path
+    browser.open("/#signup")
+    browser.send(username=name, password=PASSWORD)
+    browser.until_view("account")
+    browser.inspect("under-a-path")
+    browser.follow("Change your name")
+    browser.until_view("name")
+    browser.send(username=f"{name}-2")
+    browser.until_view("account")
+    assert browser.driver.current_url == f"{browser.url}/#account"
+    browser.open("/.well-known/change-password")
+    browser.until_view("password")
+    assert browser.driver.current_url == f"{browser.url}/#password"
+
+    browser.follow("API documentation")
+
+    assert try_out(browser, "get", "/user") == "200"
+    assert f"{name}-2" in browser.text(".opblock-get .live-responses-table")
+    assert f"{browser.url}/api/user" in browser.text(".opblock-get .request-url")
+    browser.driver.get(f"{browser.url}/api/docs/")
+    browser.until(lambda: browser.find(".opblock-get"))
+    assert browser.driver.current_url == f"{browser.url}/api/docs"

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta, timezone
 import httpx
 import pytest
 
-from client import NoAnswerError, ProblemError, UnexpectedAnswerError, User, UserClient
+from client import InsecureAddressError, NoAnswerError, ProblemError, UnexpectedAnswerError, User, UserClient
 from config import BASE_DIR
 from server import app
 
@@ -208,6 +208,17 @@ def test_cookie_of_either_mode_is_kept():
         user = client.signup("bob", PASSWORD)
 
         assert client.get() == user
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_login_that_cannot_last_over_http_is_an_error(services, host):
+    url = services("throttled").url.replace("127.0.0.1", host)
+    with UserClient(url) as client:
+        name = f"plain-{host}"
+        with pytest.raises(InsecureAddressError, match="https://"):
+            client.signup(name, PASSWORD)
+        with pytest.raises(InsecureAddressError, match="https://"):
+            client.login(name, PASSWORD)
 
 
 def test_no_answer_is_an_error():

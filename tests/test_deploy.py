@@ -9,8 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -22,10 +21,12 @@ import pytest
 from dotenv import dotenv_values
 from granian.cli import cli as granian_cli
 
+from client import UserClient
 from config import BASE_DIR, EXIT_CODE
 
 from .databases import a_database, database_url
-from .support import Process, assert_problem, credentials, free_port, login, run
+from .nginx import needs_nginx, nginx
+from .support import Process, assert_problem, credentials, free_port, login, run, until
 
 DEPLOY = BASE_DIR / "deploy"
 HOST = "users.example.com"
@@ -43,16 +44,13 @@ numbers = itertools.count()
 # Takes seconds of a core.
 SLOW_HASH = "10000000"
 
-needs_nginx = pytest.mark.skipif(
-    not (shutil.which("nginx") and shutil.which("openssl")), reason="nginx or openssl is not installed"
-)
-
 
 class Site:
     """nginx as deploy/nginx.conf has it, before two processes of the service."""
 
-    def __init__(self, folder: Path, processes: list[Process]) -> None:
+    def __init__(self, folder: Path, processes: list[Process], changes: dict[str, str]) -> None:
         self.folder = folder
+        self.changes = changes
         self.processes = processes
         self.port, self.plain_port = free_port(), free_port()
         self.url = f"https://127.0.0.1:{self.port}"
@@ -68,20 +66,11 @@ class Site:
             r"127\.0\.0\.1:8002": self.processes[1].url.removeprefix("http://"),
             r"/etc/ssl/demo-user": str(self.folder),
             r"/var/log/nginx": str(self.folder),
+            **self.changes,
         }.items():
             site, count = re.subn(pattern, replacement, site)
             assert count, pattern
         (self.folder / "site.conf").write_text(site)
-        temporary = "".join(
-            f"    {kind}_temp_path {self.folder}/{kind};\n"
-            for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-        )
-        # As root, nginx gives its workers to a user who cannot enter the folder of a test.
-        user = "user root;" if os.geteuid() == 0 else ""
-        (self.folder / "nginx.conf").write_text(
-            f"{user}\ndaemon off;\npid {self.folder}/pid;\nevents {{}}\n"
-            f"http {{\n{temporary}    access_log off;\n    include {self.folder}/site.conf;\n}}\n"
-        )
 
     def browser(self, address: str = "127.0.0.1", **headers: str | bytes) -> httpx.Client:
         """Return a client that talks to nginx over TLS, from an address of this machine."""
@@ -113,15 +102,6 @@ def kill(process: Process) -> None:
     psutil.wait_procs(family)
 
 
-def until(condition: Callable[[], Any]) -> None:
-    """Wait until something holds."""
-    for _ in range(1200):
-        if condition():
-            return
-        time.sleep(0.05)
-    raise AssertionError("it never came about")
-
-
 def records(process: Process) -> list[dict[str, Any]]:
     """Return what a process of the service has logged about requests."""
     return [json.loads(line) for line in process.log.splitlines() if line.startswith('{"time"')]
@@ -145,10 +125,10 @@ def services(folder: Path, **settings: str) -> Iterator[list[Process]]:
 
 
 @contextmanager
-def a_site(folder: Path, **settings: str) -> Iterator[Site]:
-    """Have nginx before two processes of the service."""
+def a_site(folder: Path, changes: dict[str, str] | None = None, **settings: str) -> Iterator[Site]:
+    """Have nginx before two processes of the service, perhaps with changes to its file (by pattern)."""
     with services(folder, **settings) as processes:
-        site = Site(folder, processes)
+        site = Site(folder, processes, changes or {})
         site.write_configuration()
         subprocess.run(
             ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
@@ -156,25 +136,8 @@ def a_site(folder: Path, **settings: str) -> Iterator[Site]:
              "-keyout", folder / "privkey.pem", "-out", folder / "fullchain.pem"],
             check=True, capture_output=True,
         )  # fmt: skip
-        log = folder / "nginx"
-        with log.open("wb") as output:
-            nginx = subprocess.Popen(
-                ["nginx", "-p", folder, "-e", folder / "nginx", "-c", folder / "nginx.conf"],
-                stdout=output,
-                stderr=output,
-            )
-        try:
-
-            def listens() -> bool:
-                assert nginx.poll() is None, log.read_text()
-                with socket.socket() as connection:
-                    return connection.connect_ex(("127.0.0.1", site.port)) == 0
-
-            until(listens)
+        with nginx(folder, f"include {folder}/site.conf;", site.plain_port):
             yield site
-        finally:
-            nginx.send_signal(signal.SIGTERM)
-            nginx.wait(30)
 
 
 @pytest.fixture(scope="module")
@@ -393,6 +356,165 @@ def test_logs_hold_nothing_that_a_client_said(site):
     written = "".join(path.read_text() for path in site.folder.glob("*.log"))
     written += (site.folder / "nginx").read_text() + "".join(process.log for process in site.processes)
     assert "marked" not in written.lower()
+
+
+PREFIX = "/accounts"
+UNDER_A_PATH = {
+    r"location / \{": "location = /.well-known/change-password { return 302 /accounts/#password; }\n"
+    "location /accounts/ {",
+}
+BY_NGINX = UNDER_A_PATH | {r"proxy_pass http://demo_user;": "proxy_pass http://demo_user/;"}
+
+
+@pytest.fixture(scope="module", params=["taken off by nginx", "taken off by granian"])
+def site_under_a_path(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Site]:
+    """A site that has the service under a path."""
+    folder = tmp_path_factory.mktemp("path")
+    if request.param == "taken off by nginx":
+        changes, settings = BY_NGINX, {}
+    else:
+        changes, settings = UNDER_A_PATH, {"GRANIAN_URL_PATH_PREFIX": PREFIX}
+    with a_site(folder, changes, **settings) as site:
+        yield site
+
+
+@needs_nginx
+def test_account_under_a_path_is_one(site_under_a_path):
+    with site_under_a_path.browser() as client:
+        client.base_url = f"{site_under_a_path.url}{PREFIX}"
+        user = sign_up(client, "under")
+        assert user.status_code == 200, user.text
+        assert "Path=/;" in user.headers["Set-Cookie"]
+
+        assert client.get("/api/user").json() == user.json()
+        assert client.post("/api/user/logout").status_code == 200
+        assert_problem(client.get("/api/user"), 401, "not_logged_in")
+        assert_problem(client.get("/api/nothing"), 404, "not_found")
+        assert_problem(client.get(f"{site_under_a_path.url}/api/user"), 404, "not_found")
+
+
+@needs_nginx
+@pytest.mark.parametrize("page", ["", "/", "/api/docs", "/api/docs/"])
+def test_what_a_page_under_a_path_loads_is_there(site_under_a_path, page):
+    with site_under_a_path.browser() as client:
+        response = client.get(f"{PREFIX}{page}", follow_redirects=False)
+        while response.has_redirect_location:
+            # nginx's own names the site, and the port that it listens on.
+            path = response.url.join(response.headers["Location"]).path
+            response = client.get(path)
+
+        assert response.status_code == 200
+        links = re.findall(r'(?:href|src)="([^"#:]+)"', response.text)
+        assert len(links) >= 4
+        for link in links:
+            assert client.get(response.url.join(link)).status_code == 200, link
+
+
+@needs_nginx
+def test_document_under_a_path_leads_to_the_service(site_under_a_path):
+    with site_under_a_path.browser() as client:
+        document = client.get(f"{PREFIX}/api/openapi.json")
+
+        server = document.url.join(document.json()["servers"][0]["url"])
+        assert_problem(client.get(f"{server}/user"), 401, "not_logged_in")
+
+
+@needs_nginx
+@pytest.mark.parametrize("path", ["", PREFIX])
+def test_password_managers_find_the_form_under_a_path(site_under_a_path, path):
+    with site_under_a_path.browser() as client:
+        response = client.get(f"{path}/.well-known/change-password")
+
+        form = response.url.join(response.headers["Location"])
+        assert (response.status_code, form.path, form.fragment) == (302, f"{PREFIX}/", "password")
+
+
+@needs_nginx
+def test_typed_client_works_under_a_path(site_under_a_path):
+    url = f"{site_under_a_path.url}{PREFIX}"
+    with UserClient(url, verify=False, headers={"Host": HOST}) as client:
+        assert client.signup("typed", "correct horse battery") == client.get()
+
+
+def test_gunicorn_takes_a_path_off(start, tmp_path):
+    settings = {"UTILMETA_PRODUCTION": "0", "DATABASE_URL": f"sqlite:///{tmp_path}/db.sqlite3"}
+    assert run("meta", "migrate", **settings).returncode == 0
+    command = ("gunicorn", "--env", f"SCRIPT_NAME={PREFIX}", "--no-control-socket", "server:app")
+    process = start(*command, cwd=BASE_DIR, **settings).wait_until_it_serves()
+
+    response = httpx.get(f"{process.url}{PREFIX}/api/user")
+
+    assert_problem(response, 401, "not_logged_in")
+
+
+def test_lines_for_a_path_are_those_of_the_document():
+    document = (BASE_DIR / "docs/operations.md").read_text()
+
+    for lines in BY_NGINX.values():
+        for line in lines.splitlines():
+            assert line in document
+    assert f"GRANIAN_URL_PATH_PREFIX={PREFIX}" in document
+    assert f"--env SCRIPT_NAME={PREFIX}" in document
+
+
+BEHIND_TLS = {
+    r"map \$scheme \$client_scheme": "map $http_x_forwarded_proto $client_scheme",
+    r"listen 127\.0\.0\.1:\d+ ssl http2;": "",
+    r"ssl_\w+ [^;]+;": "",
+}
+
+
+@pytest.fixture(scope="module")
+def site_behind_tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A site behind a proxy that ends TLS, as deploy/nginx.conf says that it is changed for one."""
+    with a_site(tmp_path_factory.mktemp("tls"), BEHIND_TLS, TRUSTED_PROXIES="2") as site:
+        yield site
+
+
+@pytest.fixture
+def through_a_proxy(site_behind_tls: Site) -> Iterator[httpx.Client]:
+    """A client whose TLS a proxy before nginx has ended."""
+    headers = {"Host": HOST, "X-Forwarded-Proto": "https", "X-Forwarded-For": "203.0.113.9"}
+    with httpx.Client(base_url=f"http://127.0.0.1:{site_behind_tls.plain_port}", headers=headers) as client:
+        yield client
+
+
+@needs_nginx
+def test_request_that_a_proxy_took_over_tls_is_served(site_behind_tls, through_a_proxy):
+    response = sign_up(through_a_proxy, "tls", Origin=f"https://{HOST}")
+
+    assert response.status_code == 200, response.text
+    assert "Secure" in response.headers["Set-Cookie"].split("; ")
+    assert response.headers["Strict-Transport-Security"] == "max-age=31536000"
+    [record] = [
+        record
+        for process in site_behind_tls.processes
+        for record in records(process)
+        if record.get("request_id") == response.headers["X-Request-ID"]
+    ]
+    assert record["client"] == "203.0.113.9"
+
+
+@needs_nginx
+def test_problem_of_nginx_behind_tls_is_for_https(through_a_proxy):
+    too_large = through_a_proxy.post("/api/user/login", content=b" " * 65_537)
+
+    assert_problem(too_large, 413, "payload_too_large")
+    assert too_large.headers["Strict-Transport-Security"] == "max-age=31536000"
+
+
+@needs_nginx
+@pytest.mark.parametrize("scheme", ["http", "", "gopher", None])
+def test_request_that_a_proxy_took_over_http_is_redirected(through_a_proxy, scheme):
+    del through_a_proxy.headers["X-Forwarded-Proto"]
+
+    response = through_a_proxy.get(
+        "/api/user?a=b", headers={} if scheme is None else {"X-Forwarded-Proto": scheme}
+    )
+
+    assert (response.status_code, response.headers["Location"]) == (308, f"https://{HOST}/api/user?a=b")
 
 
 @needs_nginx

@@ -1,17 +1,30 @@
 """GET /api/health and /api/health/ready."""
 
 import logging
+import os
+import re
+import sqlite3
+from contextlib import closing
+from pathlib import Path
 
+import psycopg
 import pytest
 from django.db import OperationalError, ProgrammingError, connection
 from django.db.migrations.recorder import MigrationRecorder
 from django.test.utils import CaptureQueriesContext
 
 from config import settings
+from user.models import Session, User
 
-from .support import assert_problem
+from .databases import SERVER, a_database, database_url
+from .support import assert_problem, login, run
 
 OK = {"status": "ok"}
+
+
+def rows():
+    """Return all rows of the service's tables."""
+    return [*User.objects.order_by("pk").values_list(), *Session.objects.order_by("pk").values_list()]
 
 
 def test_process_that_serves_is_healthy_without_asking_the_database(client):
@@ -23,15 +36,19 @@ def test_process_that_serves_is_healthy_without_asking_the_database(client):
     assert len(queries) == 0
 
 
-def test_service_with_its_tables_is_ready_at_the_cost_of_one_statement(client):
+def test_service_with_its_tables_is_ready_at_the_cost_of_few_statements_that_write_nothing(client, bob):
+    login(bob)
     client.get("/api/health/ready")
+    before = rows()
 
     with CaptureQueriesContext(connection) as queries:
         response = client.get("/api/health/ready")
 
     assert response.status_code == 200
     assert response.json() == OK
-    assert len(queries) == 1
+    # The migrations; a row of each table, and a change of none.
+    assert len(queries) == 5
+    assert rows() == before
 
 
 @pytest.fixture
@@ -60,6 +77,100 @@ def test_service_without_its_database_is_not_ready(client, monkeypatch, error):
 
     assert_problem(client.get("/api/health/ready"), 503, "service_unavailable")
     assert client.get("/api/health").status_code == 200
+
+
+HARM = {
+    "no users": "DROP TABLE user_user {cascade}",
+    "no sessions": "DROP TABLE user_session",
+    "other columns": "ALTER TABLE user_user RENAME COLUMN password TO word",
+}
+ASK = """
+import utilmeta
+utilmeta._cmd_env = True  # as under `meta`: what the database lacks does not stop the start
+import httpx
+from server import app
+client = httpx.Client(transport=httpx.WSGITransport(app=app), base_url="http://127.0.0.1")
+print(client.get("/api/health").status_code, client.get("/api/health/ready").status_code)
+"""
+
+
+def ask(url: str) -> str:
+    """Return the status codes of the two addresses, of a service on a database."""
+    return run("python", "-c", ASK, DATABASE_URL=url).stdout.strip()
+
+
+@pytest.fixture
+def url(tmp_path):
+    """A database of its own."""
+    name = f"demo_user_health_{os.getpid()}"
+    with a_database(name):
+        url = database_url(name, tmp_path)
+        assert run("meta", "migrate", DATABASE_URL=url).returncode == 0
+        yield url
+
+
+def execute(url: str, statement: str) -> None:
+    """Change a database from outside of the service."""
+    if SERVER:
+        with psycopg.connect(url) as database:
+            database.execute(statement.format(cascade="CASCADE"))
+    else:
+        with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as database, database:
+            database.execute("PRAGMA journal_mode = DELETE")
+            database.execute(statement.format(cascade=""))
+
+
+def test_service_on_a_whole_database_is_ready(url):
+    assert ask(url) == "200 200"
+
+
+@pytest.mark.parametrize("harm", HARM)
+def test_service_whose_tables_are_not_its_own_is_not_ready(url, harm):
+    execute(url, HARM[harm])
+
+    assert ask(url) == "200 503"
+
+
+@pytest.mark.skipif(bool(SERVER), reason="it is about SQLite's file")
+@pytest.mark.parametrize("name", ["user_user", "sqlite_autoindex_user_user_1", "user_session"])
+def test_service_on_a_damaged_file_is_not_ready(url, name):
+    path = Path(url.removeprefix("sqlite:///"))
+    with closing(sqlite3.connect(path)) as database:
+        [(page,)] = database.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", [name])
+    with path.open("r+b") as file:
+        file.seek((page - 1) * 4096)
+        file.write(b"\xaa" * 4096)
+
+    assert ask(url) == "200 503"
+
+
+@pytest.fixture
+def role():
+    """A role of the server that is not its owner."""
+    name = f"demo_user_health_{os.getpid()}_role"
+    with psycopg.connect(SERVER, autocommit=True) as server:
+        server.execute(f"CREATE ROLE {name} LOGIN")
+        yield name
+        server.execute(f"DROP ROLE {name}")
+
+
+@pytest.mark.skipif(not SERVER, reason="it is about PostgreSQL's rights and standbys")
+@pytest.mark.parametrize(
+    "harm",
+    [
+        "REVOKE SELECT ON user_user FROM {role}",
+        "REVOKE UPDATE ON user_session FROM {role}",
+        "ALTER ROLE {role} SET default_transaction_read_only = on",
+    ],
+)
+def test_service_that_may_not_log_anybody_in_is_not_ready(role, url, harm):
+    execute(url, f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}")
+    of_role = re.sub("//[^@/]*@", f"//{role}@", url)
+    assert ask(of_role) == "200 200"
+
+    execute(url, harm.format(role=role))
+
+    assert ask(of_role) == "200 503"
 
 
 def test_health_is_not_throttled(client, monkeypatch):

@@ -11,6 +11,8 @@ import pytest
 from django.db import OperationalError, connection
 
 from config import settings
+from user import session
+from user.auth import session_config
 from web import logs
 
 from .support import COOKIE, OTHER_PASSWORD, assert_problem, credentials, login, send, session_key
@@ -217,3 +219,27 @@ def test_libraries_write_warnings_at_the_lowest(written):
     logging.getLogger("library").info("chatter")
 
     assert written.getvalue() == ""
+
+
+def test_cookie_that_a_browser_drops_is_warned_of_once(make_client, make_user, records, monkeypatch):
+    make_user("bob")
+    monkeypatch.setattr(session_config.cookie, "secure", True)  # as it is in production
+    session.warn_of_insecure_request.cache_clear()
+    with make_client() as client:
+        client.base_url = "http://127.0.0.1"
+        for _ in range(2):
+            assert login(client).status_code == 200
+        client.post("/api/user/logout")
+
+    [warning] = [record for record in records if record["event"] == "secure_cookie_over_http"]
+    assert warning["level"] == "WARNING"
+    assert "HTTPS" in warning["reason"]
+    assert "TRUSTED_PROXIES" in warning["reason"]
+
+
+def test_cookie_that_a_browser_keeps_is_not_warned_of(make_user, records):
+    session.warn_of_insecure_request.cache_clear()
+
+    make_user("bob")
+
+    assert [record["event"] for record in records] == ["signup"]

@@ -2,6 +2,7 @@
 
 import copy
 import json
+from urllib.parse import urljoin
 
 import pytest
 from django.db import OperationalError, connection
@@ -133,6 +134,13 @@ def test_every_endpoint_is_described():
         assert operation["summary"]
         assert operation["summary"] not in operation["description"]
         assert operation["tags"][0] in {tag["name"] for tag in DOCUMENT["tags"]}
+
+
+def test_server_is_found_from_where_the_document_is():
+    [server] = DOCUMENT["servers"]
+
+    for prefix in ("https://users.example", "https://users.example/accounts"):
+        assert urljoin(f"{prefix}/api/openapi.json", server["url"]) == f"{prefix}/api"
 
 
 def test_nothing_of_the_framework_is_left():

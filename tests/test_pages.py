@@ -34,15 +34,30 @@ def test_file_is_served_whole_and_asked_for_again(client, path, media_type):
         assert again.headers[name] == response.headers[name]
 
 
-@pytest.mark.parametrize("path", ["/api/docs", "/api/docs/"])
-def test_documentation_is_a_page_that_is_not_kept(client, path):
-    response = client.get(path)
+def test_documentation_is_a_page_that_is_not_kept(client):
+    response = client.get("/api/docs")
 
     assert response.status_code == 200
     assert response.headers["Content-Type"] == 'text/html; charset="utf-8"'
     assert response.headers["Cache-Control"] == "no-store"
-    for link in re.findall(r'(?:href|src)="(/[^"]+)"', response.text):
-        assert client.get(link).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/", "/api/docs"])
+def test_every_link_is_relative_and_leads_somewhere(client, path):
+    page = client.get(path)
+
+    links = re.findall(r'(?:href|src)="([^"#:]+)"', page.text)
+    assert len(links) >= 4
+    for link in links:
+        assert not link.startswith("/")
+        assert client.get(str(page.url.join(link))).status_code == 200
+
+
+def test_address_of_the_documentation_with_a_slash_leads_to_the_one_without(client):
+    response = client.get("/api/docs/")
+
+    assert (response.status_code, response.headers["Location"]) == (302, "../docs")
+    assert response.next_request.url.path == "/api/docs"
 
 
 @pytest.mark.parametrize("path", [*FILES, "/api/docs"])
@@ -62,7 +77,8 @@ def test_file_may_load_only_what_is_here(client, path):
 def test_password_managers_are_led_to_the_form(client, records, method):
     response = client.request(method, "/.well-known/change-password")
 
-    assert (response.status_code, response.headers["Location"]) == (302, "/#password")
+    assert (response.status_code, response.headers["Location"]) == (302, "../#password")
+    assert response.next_request.url.raw_path == b"/"
     assert records[-1]["route"] == "/.well-known/change-password"
 
 
@@ -78,7 +94,9 @@ def test_head_has_the_headers_and_no_body(client):
     assert head.headers["Content-Length"] == get.headers["Content-Length"]
 
 
-@pytest.mark.parametrize("path", ["/", "/api/docs", "/api/openapi.json", "/.well-known/change-password"])
+@pytest.mark.parametrize(
+    "path", ["/", "/api/docs", "/api/docs/", "/api/openapi.json", "/.well-known/change-password"]
+)
 def test_other_method_is_a_problem(client, path):
     response = client.post(path, json={})
 

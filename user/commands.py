@@ -1,14 +1,19 @@
 """What the commands in `user/management/commands` share."""
 
 import json
+import os
+import sqlite3
 import sys
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from getpass import getpass
+from pathlib import Path
+from tempfile import mkstemp
 from typing import Any
 
 import utype
 from django.core.management.base import BaseCommand, CommandError
-from django.db import Error
+from django.db import Error, connection
 from django.db.models import QuerySet
 from utype.utils.exceptions import ParseError
 
@@ -34,8 +39,10 @@ class OneLineErrorCommand(BaseCommand):
         except Problem as problem:
             faults = [f"{fault['field']}: {fault['message']}" for fault in problem.errors or []]
             raise CommandError(" ".join(faults) or problem.message) from None
-        except Error as error:
+        except (Error, sqlite3.Error) as error:
             raise CommandError(f"The database cannot be used: {first_line(error)}") from None
+        except OSError as error:
+            raise CommandError(f"{error.filename2 or error.filename}: {error.strerror}") from None
         except (KeyboardInterrupt, EOFError):
             raise CommandError("Interrupted.", returncode=INTERRUPTED) from None
 
@@ -84,3 +91,62 @@ def in_batches(
         yield Session.objects.filter(pk__in=[pk for pk, _ in rows])
         # To start where the last batch ended spares each search the index entries of all before it.
         rest = sessions.order_by(column).filter(**{f"{column}__gte": rows[-1][1]})
+
+
+def sqlite_file() -> Path:
+    """Return the file of SQLite's database; raise CommandError when the database is PostgreSQL."""
+    if connection.vendor != "sqlite":
+        raise CommandError(
+            "PostgreSQL is backed up with pg_dump and restored with pg_restore: see docs/operations.md."
+        )
+    return Path(connection.settings_dict["NAME"])
+
+
+def check_is_whole(database: sqlite3.Connection, path: Path) -> None:
+    """Raise CommandError unless a database is undamaged, and one of this service; `path` names it."""
+    try:
+        [(result,)] = database.execute("PRAGMA integrity_check(1)").fetchall()
+        tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
+    except sqlite3.DatabaseError as error:
+        raise CommandError(f"{path} cannot be read: {first_line(error)}.") from None
+    if result != "ok":
+        raise CommandError(f"{path} is damaged: {' '.join(result.split())}.")
+    missing = [table for table in ("django_migrations", "user_user") if table not in tables]
+    if missing:
+        raise CommandError(f"{path} is not a database of this service: it has no table {missing[0]}.")
+
+
+@contextmanager
+def copied(
+    database: sqlite3.Connection, path: Path, *, replace: bool = False
+) -> Iterator[sqlite3.Connection]:
+    """Copy a database that may be in use to one file; yield a connection to the copy.
+
+    The file has its name, and is on the disk, once the caller has nothing against it; nobody else can read
+    it. Raises CommandError when there is a file of that name, unless it is to be replaced, and OSError.
+    """
+    if not replace and path.exists():
+        raise CommandError(f"{path} exists already.")
+    descriptor, name = mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with closing(sqlite3.connect(name)) as copy:
+            database.backup(copy)
+            copy.execute("PRAGMA journal_mode = DELETE")  # as one file, which needs none beside it
+            yield copy
+        os.fsync(descriptor)
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
+    finally:
+        os.close(descriptor)
+    sync_folder(path.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Write the names of the files in a folder to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -5,10 +5,12 @@ session. It is inserted once, at login, and only a row that is still live is eve
 """
 
 import hashlib
+import logging
 import re
 import secrets
 from base64 import urlsafe_b64encode
 from datetime import timedelta
+from functools import cache
 from typing import Any
 
 from django.core import signing
@@ -28,7 +30,13 @@ from .queries import end_session, live_session, live_sessions
 SESSION_AGE = timedelta(days=7)
 ACTIVITY_INTERVAL = timedelta(minutes=10)
 KEY_BYTES = 32
+INSECURE_REQUEST = (
+    "The request did not come over HTTPS, so browsers drop the session's cookie: nobody stays logged in. "
+    "If it came over HTTPS to a proxy, set TRUSTED_PROXIES, and have the proxy send X-Forwarded-Proto."
+)
 KEY_FORM = re.compile(r"[A-Za-z0-9_-]{43}")
+
+logger = logging.getLogger("demo-user")
 
 
 def hash_key(key: str) -> str:
@@ -49,6 +57,12 @@ def salt_of(row: Session) -> str:
 def new_key() -> str:
     """Return a new key for a browser: 43 characters of base64url from 256 random bits."""
     return secrets.token_urlsafe(KEY_BYTES)
+
+
+@cache
+def warn_of_insecure_request() -> None:
+    """Log, once in a process, that nobody can stay logged in."""
+    logger.warning("secure_cookie_over_http", extra={"fields": {"reason": INSECURE_REQUEST}})
 
 
 class DBSessionSchema(framework.DBSessionSchema):
@@ -217,6 +231,8 @@ class DBSession(framework.DBSession):
 
         It is deleted with the flags that it was set with: a browser keeps a `__Host-` one otherwise.
         """
+        if value and self.cookie.secure and not response.request.adaptor.request.is_secure():
+            warn_of_insecure_request()
         response.cookies[self.cookie_name] = value
         response.cookies[self.cookie_name].update(
             {

@@ -134,7 +134,8 @@ def build() -> JsonObject:
             "version": service.version_str,
             "description": unwrapped(DESCRIPTION),
         },
-        "servers": [{"url": API_PREFIX}],
+        # Beside the document's own address, whatever path a proxy has put the service under.
+        "servers": [{"url": f"..{API_PREFIX}"}],
         "tags": tags,
         "paths": paths,
         "components": {

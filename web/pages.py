@@ -20,13 +20,13 @@ SWAGGER_UI = Path(drf_spectacular_sidecar.__file__).parent / "static/drf_spectac
 # The rest stands outside of /api, of which a browser may keep nothing.
 DOCUMENTATION = {
     "/api/docs": DOCS / "docs.html",
-    "/api/docs/": DOCS / "docs.html",
     "/docs/docs.js": DOCS / "docs.js",
     "/docs/swagger-ui.css": SWAGGER_UI / "swagger-ui.css",
     "/docs/swagger-ui-bundle.js": SWAGGER_UI / "swagger-ui-bundle.js",
 }
-# Where password managers send people (W3C, "A Well-Known URL for Changing Passwords"), and where that is.
-CHANGE_PASSWORD, CHANGE_PASSWORD_FORM = "/.well-known/change-password", "/#password"
+# Where else to look, relative to the address, since the service may stand under a path. The first is where
+# password managers send people (W3C, "A Well-Known URL for Changing Passwords").
+REDIRECTS = {"/.well-known/change-password": "../#password", "/api/docs/": "../docs"}
 DOCUMENT = "/api/openapi.json"
 # What a page of ours may load, and where it may send: only what is here.
 DOCUMENTATION_POLICY = (
@@ -54,14 +54,14 @@ class PagesMiddleware(WhiteNoiseMiddleware):
     def __call__(self, request: HttpRequest) -> Any:
         """Return a file, whole: the answers for a part and for another method would not be in our form."""
         path = request.path_info
-        if path not in self.files and path != CHANGE_PASSWORD:
+        if path not in self.files and path not in REDIRECTS:
             return self.get_response(request)
         request.record.route = path
         if request.method not in ("GET", "HEAD"):
             problem = Problem("method_not_allowed", headers={"Allow": "GET, HEAD"})
             return to_response(problem, request.record.request_id)
-        if path == CHANGE_PASSWORD:
-            return HttpResponseRedirect(CHANGE_PASSWORD_FORM)
+        if path in REDIRECTS:
+            return HttpResponseRedirect(REDIRECTS[path])
         request.META.pop("HTTP_RANGE", None)
         response = self.serve(self.files[path], request)
         if path != DOCUMENT:

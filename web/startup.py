@@ -1,6 +1,7 @@
 """What must be in order before the service answers."""
 
 import os
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -37,6 +38,8 @@ def prepare_development() -> None:
         refuse_to_start(
             f"the database {connection.settings_dict['NAME']} cannot be used: {first_line(error)}"
         )
+    # As Ctrl-C does; by itself, Python would end without closing anything.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def check_production() -> None:

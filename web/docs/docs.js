@@ -1,6 +1,6 @@
 // Shows the document that is here, and asks nobody else whether it is valid.
 SwaggerUIBundle({
-  url: "/api/openapi.json",
+  url: new URL("openapi.json", document.baseURI).href,
   dom_id: "#swagger-ui",
   deepLinking: true,
   displayRequestDuration: true,

@@ -1,6 +1,7 @@
 /* The page: shows what fits who is logged in and the part of the address after "#", and sends the forms to the API. */
 
-const API = "/api/user";
+// Beside this file, whatever path a proxy has put the service under.
+const API = new URL("api/user", import.meta.url).pathname;
 const TIMEOUT_MILLISECONDS = 60_000;
 const HEADINGS = {
   login: "Log in",
@@ -112,13 +113,17 @@ async function submit(event) {
   if (busy) return;
   if (name === "retry") return load(form);
   const action = ACTIONS[name];
+  // A phone's keyboard puts a space behind a name that it completes. A password may begin and end with spaces.
+  if (form.elements.username) form.elements.username.value = form.elements.username.value.trim();
   const data = Object.fromEntries(new FormData(form));
   clearMessages();
   conceal(form); // a password that is shown would be kept as a text by the browser
   setBusy(form, action.busy);
   let problem = null;
   try {
-    user = await action.send(data);
+    const answer = await action.send(data);
+    if (VIEWS_OF_GUESTS.includes(name)) await checkCookie();
+    user = answer;
   } catch (error) {
     if (!(error instanceof Problem)) throw error;
     problem = error;
@@ -133,6 +138,19 @@ async function submit(event) {
   form.reset();
   render();
   notice.textContent = action.done();
+}
+
+/* Throw a Problem when the browser has not kept the cookie of a login; it says nothing of that by itself. */
+async function checkCookie() {
+  try {
+    await send("GET");
+  } catch (error) {
+    if (error.code !== "not_logged_in") return; // the login was answered: what is wrong now, the next request says
+    const detail = location.protocol === "http:"
+      ? "That worked, but over http:// your browser does not keep you logged in. Open this page with https:// and log in there."
+      : "That worked, but your browser did not keep you logged in. Allow cookies for this page, and log in again.";
+    throw new Problem({ code: "no_cookie", detail });
+  }
 }
 
 /* Say what went wrong with a form: beside its fields where the problem names them, else above it. */
