@@ -13,8 +13,10 @@ class HttpRequest(WSGIRequest):
     record: Record
 
     def _set_content_type_params(self, meta: dict[str, Any]) -> None:
-        """Read the Content-Type; Django crashes, before any middleware, on some that are none (RFC 2231)."""
-        try:
-            super()._set_content_type_params(meta)  # type: ignore[misc]
-        except (LookupError, ValueError):
-            self.content_type, self.content_params = "", {}
+        """Read the media type alone; `web.json_body` reads the one parameter that matters.
+
+        Django's parser crashes, before any middleware, on some parameters (RFC 2231), takes seconds for
+        others, and has Python keep the name of every charset that it does not know.
+        """
+        self.content_type = meta.get("CONTENT_TYPE", "").partition(";")[0].strip(" \t").lower()
+        self.content_params = {}
