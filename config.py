@@ -31,6 +31,8 @@ POSTGRESQL_TIMEOUTS = {
 # Seconds that it waits for any answer at all: a server that is frozen keeps none of its own time-outs.
 POSTGRESQL_ANSWER_SECONDS = 15
 HOST_NAME = r"([a-z0-9-]+(\.[a-z0-9-]+)*|\[[0-9a-f:.]+\])"
+# A name in DNS has at most 253 characters, which are 255 octets as it is sent (RFC 1035, section 2.3.4).
+ORIGIN_MAX_LENGTH = len("https://:65535") + 253
 # gunicorn stops on a worker that exits with this code, and starts one with any other again for ever.
 EXIT_CODE = 3
 
@@ -83,14 +85,22 @@ def _hosts(text: str) -> list[str]:
     return hosts
 
 
+def is_origin(text: str) -> bool:
+    """Tell whether a text is an origin in the one form that browsers send: scheme, host, port if unusual."""
+    try:
+        return (
+            len(text) <= ORIGIN_MAX_LENGTH
+            and bool(re.fullmatch(rf"https?://{HOST_NAME}(:[0-9]+)?", text))
+            and urlsplit(text).port not in (0, {"http": 80, "https": 443}[urlsplit(text).scheme])
+        )
+    except ValueError:  # no such port or IP address
+        return False
+
+
 def _origins(text: str) -> list[str]:
     origins = _list(text)
-    for origin in origins:
-        if not re.fullmatch(rf"https?://{HOST_NAME}(:\d+)?", origin):
-            raise ValueError
-        scheme, port = urlsplit(origin).scheme, urlsplit(origin).port
-        if port in (0, {"http": 80, "https": 443}[scheme]):  # browsers leave the usual port out
-            raise ValueError
+    if not all(map(is_origin, origins)):
+        raise ValueError
     return origins
 
 
