@@ -32,7 +32,7 @@ POSTGRESQL_TIMEOUTS = {
 POSTGRESQL_ANSWER_SECONDS = 15
 HOST_NAME = r"([a-z0-9-]+(\.[a-z0-9-]+)*|\[[0-9a-f:.]+\])"
 # A name in DNS has at most 253 characters, which are 255 octets as it is sent (RFC 1035, section 2.3.4).
-ORIGIN_MAX_LENGTH = len("https://:65535") + 253
+ORIGIN_MAX_LENGTH = len("capacitor://:65535") + 253
 # gunicorn stops on a worker that exits with this code, and starts one with any other again for ever.
 EXIT_CODE = 3
 
@@ -86,12 +86,15 @@ def _hosts(text: str) -> list[str]:
 
 
 def is_origin(text: str) -> bool:
-    """Tell whether a text is an origin in the one form that browsers send: scheme, host, port if unusual."""
+    """Tell whether a text is an origin, of a page or of an app's web view, in the form that browsers send.
+
+    That is scheme, host, and the port if it is not the usual one.
+    """
     try:
         return (
             len(text) <= ORIGIN_MAX_LENGTH
-            and bool(re.fullmatch(rf"https?://{HOST_NAME}(:[0-9]+)?", text))
-            and urlsplit(text).port not in (0, {"http": 80, "https": 443}[urlsplit(text).scheme])
+            and bool(re.fullmatch(rf"(https?|capacitor|ionic)://{HOST_NAME}(:[0-9]+)?", text))
+            and urlsplit(text).port not in (0, {"http": 80, "https": 443}.get(urlsplit(text).scheme, 0))
         )
     except ValueError:  # no such port or IP address
         return False

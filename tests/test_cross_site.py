@@ -3,11 +3,12 @@
 import json
 
 import pytest
+from corsheaders.checks import check_settings
 from django.core.handlers.wsgi import WSGIHandler
 from django.test import override_settings
 
 import tests.support
-from config import settings
+from config import Settings, settings
 from user.models import User
 
 from .support import BASE_URL, COOKIE, assert_problem, credentials, login, send, session_key
@@ -147,19 +148,22 @@ def test_without_trusted_origins_there_are_no_cors_headers(bob):
     assert not [name for name in response.headers if name.lower().startswith("access-control")]
 
 
-@pytest.fixture
-def with_trusted_origin(monkeypatch):
-    """Serve as with TRUSTED_ORIGINS set at the start."""
+APPS = ["capacitor://localhost", "ionic://localhost"]
+
+
+@pytest.fixture(params=[TRUSTED])
+def with_trusted_origin(request, monkeypatch):
+    """Serve as with TRUSTED_ORIGINS set at the start; return the origin."""
     from django.conf import settings as django_settings
 
     middleware = list(django_settings.MIDDLEWARE)
     middleware.insert(
         middleware.index("django.middleware.common.CommonMiddleware"), "corsheaders.middleware.CorsMiddleware"
     )
-    monkeypatch.setattr(settings, "trusted_origins", [TRUSTED])
-    with override_settings(MIDDLEWARE=middleware, CORS_ALLOWED_ORIGINS=[TRUSTED]):
+    monkeypatch.setattr(settings, "trusted_origins", [request.param])
+    with override_settings(MIDDLEWARE=middleware, CORS_ALLOWED_ORIGINS=[request.param]):
         monkeypatch.setattr(tests.support, "app", WSGIHandler())
-        yield
+        yield request.param
 
 
 @pytest.mark.usefixtures("with_trusted_origin")
@@ -205,3 +209,30 @@ def test_errors_for_a_trusted_origin_can_be_read_by_it(client):
     assert_problem(response, 401, "not_logged_in")
     assert response.headers["Access-Control-Allow-Origin"] == TRUSTED
     assert login(client).status_code == 403
+
+
+@pytest.mark.usefixtures("with_trusted_origin")
+def test_preflight_lets_tracing_headers_pass():
+    # What OpenTelemetry (W3C Trace Context and Baggage) and Sentry add to the requests of a page.
+    wanted = {"content-type", "traceparent", "tracestate", "baggage", "sentry-trace"}
+    headers = {
+        "Origin": TRUSTED,
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": ",".join(sorted(wanted)),
+    }
+
+    response = send("OPTIONS", "/api/user/login", headers)
+
+    assert wanted <= set(response.headers["Access-Control-Allow-Headers"].split(", "))
+
+
+@pytest.mark.parametrize("with_trusted_origin", APPS, indirect=True)
+def test_web_view_of_an_app_can_be_trusted(with_trusted_origin):
+    headers = {"Origin": with_trusted_origin, "Sec-Fetch-Site": "cross-site"}
+
+    response = send("POST", "/api/user/signup", headers, json.dumps(credentials()).encode())
+
+    assert response.status_code == 200
+    assert response.headers["Access-Control-Allow-Origin"] == with_trusted_origin
+    assert with_trusted_origin in Settings.load({"TRUSTED_ORIGINS": with_trusted_origin}).trusted_origins
+    assert check_settings() == []
