@@ -2,15 +2,32 @@
 
 from typing import Any
 
+from django.core.exceptions import DisallowedHost
 from django.core.handlers.wsgi import WSGIRequest
 
 from .logs import Record
+
+HEALTH_PATHS = ("/api/health", "/api/health/ready")
 
 
 class HttpRequest(WSGIRequest):
     """Django's request, with the record of it."""
 
     record: Record
+
+    def get_host(self) -> str:
+        """Return the host that was asked for.
+
+        Raises DisallowedHost for one that is not among ALLOWED_HOSTS, except where machines ask how the
+        service is: they know its address, and not its name.
+        """
+        try:
+            host: str = super().get_host()
+        except DisallowedHost:
+            if self.path_info.removesuffix("/") not in HEALTH_PATHS:
+                raise
+            host = "localhost"
+        return host
 
     def _set_content_type_params(self, meta: dict[str, Any]) -> None:
         """Read the media type alone; `web.json_body` reads the one parameter that matters.
