@@ -107,6 +107,13 @@ def _origins(text: str) -> list[str]:
     return origins
 
 
+def _cookie_name(text: str) -> str:
+    # Browsers know the two prefixes in any case (RFC 6265bis, section 5.7).
+    if not re.fullmatch("(?!__(?:host|secure)-)[a-z0-9_-]{1,64}", text, re.IGNORECASE | re.ASCII):
+        raise ValueError
+    return text
+
+
 def _redis_url(text: str) -> str:
     if text:
         parts = urlsplit(text)
@@ -174,6 +181,9 @@ class Settings:
     )
     trusted_origins: list[str] = _setting(
         "", "origins like https://app.example.com, separated by commas", _origins
+    )
+    cookie_name: str = _setting(
+        "sessionid", "1 to 64 letters, digits, - and _, without the prefix __Host- or __Secure-", _cookie_name
     )
     trusted_proxies: int = _setting(
         "0", "how many proxies stand before the service, 0 to 10", _whole_number(0, 10)

@@ -53,6 +53,8 @@ def test_example_lists_every_setting_with_its_default():
             "capacitor://localhost,ionic://localhost",
             ["capacitor://localhost", "ionic://localhost"],
         ),
+        ("COOKIE_NAME", "users_session-2", "users_session-2"),
+        ("COOKIE_NAME", "__hostess", "__hostess"),
         ("TRUSTED_PROXIES", "2", 2),
         ("HOST", "0.0.0.0", "0.0.0.0"),
         ("HOST", "localhost", "localhost"),
@@ -123,6 +125,23 @@ def test_production_is_read(text):
         ("TRUSTED_ORIGINS", "capacitor://localhost/"),
         ("TRUSTED_ORIGINS", "ionic://localhost:0"),
         ("TRUSTED_ORIGINS", "https://[:::]"),
+        *(
+            ("COOKIE_NAME", name)
+            for name in (
+                "",
+                "a b",
+                "a;b",
+                "a=b",
+                "session.id",
+                "séssion",
+                "\u017fession",
+                "__Host-sessionid",
+                "__HOST-sessionid",
+                "__Secure-sessionid",
+                "__secure-x",
+                "a" * 65,
+            )
+        ),
         ("TRUSTED_PROXIES", "-1"),
         ("TRUSTED_PROXIES", "many"),
         ("HOST", "example.com"),
