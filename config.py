@@ -35,6 +35,8 @@ POSTGRESQL_TIMEOUTS = {
 # Seconds that it waits for any answer at all: a server that is frozen keeps none of its own time-outs.
 POSTGRESQL_ANSWER_SECONDS = 15
 HOST_NAME = r"([a-z0-9-]+(\.[a-z0-9-]+)*|\[[0-9a-f:.]+\])"
+# A name in DNS has at most 253 characters, which are 255 octets as it is sent (RFC 1035, section 2.3.4).
+ORIGIN_MAX_LENGTH = len("capacitor://:65535") + 253
 # gunicorn stops on a worker that exits with this code, and starts one with any other again for ever.
 EXIT_CODE = 3
 
@@ -91,15 +93,33 @@ def _hosts(text: str) -> list[str]:
     return hosts
 
 
+def is_origin(text: str) -> bool:
+    """Tell whether a text is an origin, of a page or of an app's web view, in the form that browsers send.
+
+    That is scheme, host, and the port if it is not the usual one.
+    """
+    try:
+        return (
+            len(text) <= ORIGIN_MAX_LENGTH
+            and bool(re.fullmatch(rf"(https?|capacitor|ionic)://{HOST_NAME}(:[0-9]+)?", text))
+            and urlsplit(text).port not in (0, {"http": 80, "https": 443}.get(urlsplit(text).scheme, 0))
+        )
+    except ValueError:  # no such port or IP address
+        return False
+
+
 def _origins(text: str) -> list[str]:
     origins = _list(text)
-    for origin in origins:
-        if not re.fullmatch(rf"https?://{HOST_NAME}(:\d+)?", origin):
-            raise ValueError
-        scheme, port = urlsplit(origin).scheme, urlsplit(origin).port
-        if port in (0, {"http": 80, "https": 443}[scheme]):  # browsers leave the usual port out
-            raise ValueError
+    if not all(map(is_origin, origins)):
+        raise ValueError
     return origins
+
+
+def _cookie_name(text: str) -> str:
+    # Browsers know the two prefixes in any case (RFC 6265bis, section 5.7).
+    if not re.fullmatch("(?!__(?:host|secure)-)[a-z0-9_-]{1,64}", text, re.IGNORECASE | re.ASCII):
+        raise ValueError
+    return text
 
 
 def _redis_url(text: str) -> str:
@@ -197,6 +217,9 @@ class Settings:
     )
     trusted_origins: list[str] = _setting(
         "", "origins like https://app.example.com, separated by commas", _origins
+    )
+    cookie_name: str = _setting(
+        "sessionid", "1 to 64 letters, digits, - and _, without the prefix __Host- or __Secure-", _cookie_name
     )
     trusted_proxies: int = _setting(
         "0", "how many proxies stand before the service, 0 to 10", _whole_number(0, 10)

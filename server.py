@@ -51,7 +51,7 @@ from user.api import UserAPI  # noqa: E402  (Django's models can be imported onl
 from web.health import HealthAPI  # noqa: E402
 from web.http import HttpRequest  # noqa: E402
 from web.problems import QuietResponse, answer_with_problem  # noqa: E402
-from web.startup import check_production, prepare_development  # noqa: E402
+from web.startup import check_production, prepare_development, warn_of_other_sites  # noqa: E402
 
 
 class RootAPI(api.API):
@@ -68,6 +68,7 @@ service.mount(RootAPI, route="/api")
 app = service.application()
 app.request_class = HttpRequest
 
+warn_of_other_sites()
 if __name__ == "__main__":
     prepare_development()
     service.run()

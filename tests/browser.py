@@ -124,10 +124,10 @@ class Gate:
 class Browser:
     """Chromium with a profile of its own, driven through what a person sees and presses."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *flags: str) -> None:
         options = webdriver.ChromeOptions()
         options.binary_location = str(CHROMIUM)
-        for flag in [*FLAGS, f"--user-data-dir={folder}/profile"]:
+        for flag in [*FLAGS, *flags, f"--user-data-dir={folder}/profile"]:
             options.add_argument(flag)
         options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
         service = webdriver.ChromeService(str(CHROMEDRIVER))

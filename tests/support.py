@@ -146,7 +146,7 @@ class Process:
         for _ in range(600):
             assert self.process.poll() is None, self.log
             try:
-                httpx.get(f"{self.url}/api/user")
+                httpx.get(f"{self.url}/api/user", verify=False)
             except httpx.TransportError:
                 time.sleep(0.05)
             else:

@@ -1,7 +1,9 @@
 """The page, in a real browser against the real service."""
 
 import json
+import shutil
 import sqlite3
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +21,7 @@ from user.schema import Username
 from .browser import CHROMEDRIVER, CHROMIUM, STATUS_LINE, Browser, Gate
 from .nginx import needs_nginx, nginx
 from .support import OTHER_PASSWORD, PASSWORD, Process, credentials, free_port, run
+from .test_production import COMMANDS, COOKIE, PRODUCTION
 
 pytestmark = pytest.mark.skipif(
     not (CHROMIUM.exists() and CHROMEDRIVER.exists()),
@@ -745,3 +748,65 @@ def test_page_and_documentation_work_under_a_path(under_a_path, name):
     browser.driver.get(f"{browser.url}/api/docs/")
     browser.until(lambda: browser.find(".opblock-get"))
     assert browser.driver.current_url == f"{browser.url}/api/docs"
+
+
+# A production service and a sister domain of it; gunicorn passes on every cookie, where nginx picks ours.
+HOST, SISTER = "users.example.test", "evil.example.test"
+FLAGS = ("--ignore-certificate-errors", "--host-resolver-rules=MAP *.example.test 127.0.0.1")
+
+
+@pytest.fixture
+def production(tmp_path: Path) -> Iterator[Process]:
+    """The service as in production, with TLS of gunicorn's own."""
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+         "-days", "1", "-subj", f"/CN={HOST}", "-keyout", key, "-out", certificate],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    settings = PRODUCTION | {
+        "DATABASE_URL": f"sqlite:///{tmp_path}/db.sqlite3",
+        "ALLOWED_HOSTS": HOST,
+        "TRUSTED_PROXIES": "0",
+    }
+    assert run("meta", "migrate", **settings).returncode == 0
+    command = (*COMMANDS["gunicorn"], f"--keyfile={key}", f"--certfile={certificate}")
+    process = Process(command, BASE_DIR, tmp_path / "log", settings)
+    process.url = process.url.replace("http:", "https:")
+    yield process.wait_until_it_serves()
+    process.stop()
+
+
+@pytest.fixture
+def visitor(tmp_path: Path) -> Iterator[Browser]:
+    """A browser that resolves those names to this machine."""
+    browser = Browser(tmp_path, *FLAGS)
+    yield browser
+    browser.close()
+
+
+def sign_up(service: Process, name: str) -> str:
+    """Sign up; return the key of the session."""
+    response = httpx.post(
+        f"{service.url}/api/user/signup", json=credentials(name), headers={"Host": HOST}, verify=False
+    )
+    assert response.status_code == 200, response.text
+    return response.headers["Set-Cookie"].partition(";")[0].removeprefix(f"{COOKIE}=")
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="openssl is not installed")
+def test_sister_domain_cannot_plant_a_session(production, visitor):
+    port = production.url.rpartition(":")[2]
+    eve, bob = sign_up(production, "eve"), sign_up(production, "bob")
+    visitor.driver.get(f"https://{SISTER}:{port}/")
+    planted = f"\u2003{COOKIE}={eve}; Domain=example.test; Path=/api"
+    visitor.driver.execute_script("document.cookie = arguments[0]", planted)
+
+    visitor.driver.get(f"https://{HOST}:{port}/api/user")
+    answered = visitor.text("body")
+    cookie = {"name": COOKIE, "value": bob, "url": f"https://{HOST}:{port}", "secure": True, "path": "/"}
+    visitor.driver.execute_cdp_cmd("Network.setCookie", cookie)
+    visitor.driver.get(f"https://{HOST}:{port}/api/user")
+
+    assert '"not_logged_in"' in answered
+    assert '"bob"' in visitor.text("body")

@@ -204,6 +204,32 @@ def test_cookie_of_another_page_keeps_nobody_out(site):
 
 
 @needs_nginx
+def test_cookie_that_is_not_surely_ours_is_not_sent_on(site):
+    with site.browser() as client:
+        sign_up(client, "twice")
+        key = client.cookies["__Host-sessionid"]
+        client.cookies.clear()
+
+        for cookies in (
+            "__Host-sessionid={key}; __Host-sessionid=other",
+            "__Host-sessionid=other; a=b; __Host-sessionid={key}",
+            "\u2003__Host-sessionid={key}",
+            "a=b; \u2003__Host-sessionid={key}",
+            "__Host-sessionid\u2003={key}",
+        ):
+            response = client.get("/api/user", headers={"Cookie": cookies.format(key=key).encode()})
+            assert_problem(response, 401, "not_logged_in")
+
+
+@needs_nginx
+@pytest.mark.parametrize("host", ["10.1.2.3", "127.0.0.1:8443"])
+def test_health_is_told_by_address(site, host):
+    with site.browser(Host=host) as client:
+        assert client.get("/api/health").json() == client.get("/api/health/ready").json() == {"status": "ok"}
+        assert_problem(client.get("/api/user"), 400, "invalid_request")
+
+
+@needs_nginx
 @pytest.mark.parametrize("forwarded", [b"203.0.113.9", b"\xff", b"\xff, 203.0.113.9", b""])
 def test_client_address_is_right_and_cannot_be_forged(site, forwarded):
     forged = {"X-Forwarded-For": forwarded, "X_Forwarded_For": "203.0.113.9"}

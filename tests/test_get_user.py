@@ -1,10 +1,15 @@
 """GET /api/user."""
 
+import sys
+
 import pytest
 
 from user.models import Session, User
 
 from .support import COOKIE, assert_problem, login, send, session_key, with_key
+
+# What Python strips from a text, but for the two that a Cookie header may have between its pairs.
+SPACES = [chr(code) for code in range(sys.maxunicode + 1) if chr(code).isspace() and chr(code) not in " \t"]
 
 
 def test_user_is_who_is_logged_in(bob, make_user):
@@ -54,6 +59,56 @@ def test_key_of_any_bytes_is_answered_as_no_key(bob, key):
 
     assert_problem(response, 401, "not_logged_in")
     assert Session.objects.count() == 1
+
+
+def get_with(cookies: str):
+    """Ask who is logged in, with the bytes of a Cookie header as a server passes them on (PEP 3333)."""
+    return send("GET", "/api/user", {"Cookie": cookies.encode().decode("latin-1")})
+
+
+@pytest.mark.parametrize("form", ["{space}{name}={key}", "{name}{space}={key}", "a=b; {space}{name}={key}"])
+@pytest.mark.parametrize("space", SPACES)
+def test_cookie_whose_name_only_looks_like_ours_is_not_taken(bob, space, form):
+    cookies = form.format(space=space, name=COOKIE, key=session_key(bob))
+
+    assert_problem(get_with(cookies), 401, "not_logged_in")
+
+
+@pytest.mark.parametrize("space", SPACES)
+@pytest.mark.parametrize("order", ["{planted}; {own}", "{own}; {planted}"])
+def test_cookie_planted_under_a_similar_name_does_not_replace_ours(bob, make_user, space, order):
+    eve = make_user("eve")
+    planted, own = f"{space}{COOKIE}={session_key(eve)}", f"{COOKIE}={session_key(bob)}"
+
+    response = get_with(order.format(planted=planted, own=own))
+
+    assert response.json()["username"] == "bob"
+
+
+@pytest.mark.parametrize(
+    "cookies",
+    [
+        "{name}={key}",
+        "theme=dark; {name}={key}; x",
+        "a=b;{name}={key}",
+        "a=é;\t{name}={key};",
+        "{name}={key}; {name}={key}",
+    ],
+)
+def test_key_is_found_among_other_cookies(bob, cookies):
+    response = get_with(cookies.format(name=COOKIE, key=session_key(bob)))
+
+    assert response.json()["username"] == "bob"
+
+
+@pytest.mark.parametrize("other", ["{eve}", "x", "", '"{bob}"'])
+@pytest.mark.parametrize("order", ["{name}={bob}; {name}={other}", "{name}={other}; {name}={bob}"])
+def test_of_several_cookies_with_different_values_none_is_taken(bob, make_user, other, order):
+    keys = {"bob": session_key(bob), "eve": session_key(make_user("eve"))}
+
+    response = get_with(order.format(name=COOKIE, bob=keys["bob"], other=other.format(**keys)))
+
+    assert_problem(response, 401, "not_logged_in")
 
 
 def test_hash_of_a_key_is_not_a_key(bob, client):

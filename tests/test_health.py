@@ -17,7 +17,7 @@ from config import settings
 from user.models import Session, User
 
 from .databases import SERVER, a_database, database_url
-from .support import assert_problem, login, run
+from .support import assert_problem, login, run, send
 
 OK = {"status": "ok"}
 
@@ -187,3 +187,58 @@ def test_health_is_not_logged_at_info(client, caplog, path):
         client.get(path)
 
     assert [record.levelname for record in caplog.records] == ["DEBUG"]
+
+
+PATHS = ["/api/health", "/api/health/", "/api/health/ready", "/api/health/ready/"]
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        "10.1.2.3",
+        "10.1.2.3:8001",
+        "[fd00::1]:8001",
+        "ip-10-1-2-3",
+        "evil.example",
+        "",
+        "a b",
+        "_",
+        "\xe9",
+        None,
+    ],
+)
+def test_health_is_told_whatever_the_host(host, method, path):
+    response = send(method, path, HTTP_HOST=host, SERVER_NAME="0.0.0.0")
+
+    assert response.status_code == 200
+    assert response.headers["Content-Type"] == "application/json"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api/healthy",
+        "/api/health/nope",
+        "/api/health//",
+        "/api//health",
+        "/api/health/../user",
+        "/api/user",
+        "/",
+    ],
+)
+@pytest.mark.parametrize("host", ["10.1.2.3", None])
+def test_host_is_checked_everywhere_else(host, path):
+    response = send("GET", path, HTTP_HOST=host, SERVER_NAME="10.1.2.3")
+
+    assert_problem(response, 400, "invalid_request")
+
+
+@pytest.mark.parametrize("host", ["10.1.2.3", None])
+def test_health_takes_no_other_method_whatever_the_host(host):
+    for headers in ({}, {"Sec-Fetch-Site": "same-origin"}):
+        response = send("POST", "/api/health", headers, HTTP_HOST=host, SERVER_NAME="10.1.2.3")
+        assert_problem(response, 405, "method_not_allowed")
+    foreign = send("POST", "/api/health", {"Origin": "https://evil.example"}, HTTP_HOST=host)
+    assert_problem(foreign, 403, "cross_site_request")

@@ -139,6 +139,27 @@ def test_rules_of_production_hold(browser):
     )
 
 
+@pytest.mark.parametrize("path", ["/api/health", "/api/health/ready"])
+@pytest.mark.parametrize(
+    "head",
+    [
+        "HTTP/1.1\r\nHost: 10.1.2.3:8001",
+        "HTTP/1.1\r\nHost: [fd00::1]:8001",
+        "HTTP/1.1\r\nHost: ",
+        "HTTP/1.1",
+        "HTTP/1.0",
+    ],
+)
+def test_health_is_told_whatever_the_host(service, head, path):
+    port = int(service.url.rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(f"GET {path} {head}\r\nConnection: close\r\n\r\n".encode())
+        answer = b"".join(iter(lambda: connection.recv(65_536), b""))
+
+    assert answer.split(b" ", 2)[1] == b"200", answer
+    assert answer.endswith(b'{"status": "ok"}')
+
+
 @pytest.mark.parametrize(
     ("padding", "status", "code"), [(0, 403, "invalid_credentials"), (65_536, 413, "payload_too_large")]
 )

@@ -217,7 +217,7 @@ def request_of(rf):
         http = rf.get("/api/user", HTTP_HOST="127.0.0.1")
         http.record = Record(method="GET", client="127.0.0.1")
         if client:
-            http.COOKIES[COOKIE] = session_key(client)
+            http.META["HTTP_COOKIE"] = f"{COOKIE}={session_key(client)}"
         return Request(DjangoRequestAdaptor(http))
 
     return make

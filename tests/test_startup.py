@@ -1,5 +1,6 @@
 """Starting the service, in every way it is started, and being told when that cannot be."""
 
+import json
 import os
 import socket
 import sqlite3
@@ -199,3 +200,77 @@ def test_daemon_is_left_to_utilmeta(tmp_path):
         if SERVER in (process.info["cmdline"] or []) and process.environ().get("PORT") == port:
             process.terminate()
             process.wait(60)
+
+
+def warnings_with(origins: str, hosts: str, *command: str) -> list[str]:
+    """Return what a start writes with trusted origins and allowed hosts."""
+    result = run(
+        *(command or (PYTHON, "-c", "import server")),
+        TRUSTED_ORIGINS=origins,
+        ALLOWED_HOSTS=hosts,
+        UTILMETA_PRODUCTION="0",
+        LOG_LEVEL="WARNING",
+    )
+    assert result.returncode == 0, result.stderr
+    return [line for line in result.stderr.splitlines() if "origin_on_another_site" in line]
+
+
+@pytest.mark.parametrize(
+    ("origin", "hosts"),
+    [
+        ("https://app.example.org", "users.example.com"),
+        ("https://example.org", ".example.com,example.net"),
+        ("capacitor://localhost", "users.example.com"),
+        ("http://localhost:5173", "users.example.com"),
+        ("http://10.0.0.1", "127.0.0.1"),
+        ("http://[::2]", "[::1]"),
+    ],
+)
+def test_trusted_origin_on_another_site_is_warned_of_once(origin, hosts):
+    (line,) = warnings_with(origin, hosts)
+
+    assert "WARNING" in line
+    assert f"origin={origin} " in line
+    assert f"allowed_hosts={hosts} " in line
+
+
+@pytest.mark.parametrize(
+    ("origin", "hosts"),
+    [
+        ("https://app.example.com", "users.example.com"),
+        ("https://example.com:8443", ".example.com"),
+        ("https://app.example.com", "users.example.org,users.example.com"),
+        ("https://app.example.com", "*"),
+        ("http://localhost:5173", "localhost,127.0.0.1,[::1]"),
+        ("http://127.0.0.1:5173", "localhost,127.0.0.1,[::1]"),
+        ("http://[::1]:5173", "localhost,127.0.0.1,[::1]"),
+        ("http://app.localhost:5173", "localhost"),
+        ("http://intranet:81", "intranet"),
+        ("", "users.example.com"),
+    ],
+)
+def test_trusted_origin_that_may_be_on_the_same_site_is_not_warned_of(origin, hosts):
+    assert warnings_with(origin, hosts) == []
+
+
+def test_command_does_not_warn_of_origins():
+    assert warnings_with("https://example.org", "example.com", "meta", "migrate", "--check") == []
+
+
+def test_plain_http_is_another_site_than_a_service_in_production(tmp_path):
+    (tmp_path / "db.sqlite3").mkdir()  # it starts without a database, but not without its migrations
+
+    result = run(
+        PYTHON,
+        "-c",
+        "import server",
+        TRUSTED_ORIGINS="http://app.example.com,https://app.example.com",
+        ALLOWED_HOSTS="users.example.com",
+        UTILMETA_PRODUCTION="1",
+        SECRET_KEY=SECRET_KEY,
+        DATABASE_URL=f"sqlite:///{tmp_path}/db.sqlite3",
+    )
+
+    (record,) = [json.loads(line) for line in result.stderr.splitlines() if line.startswith("{")]
+    assert (record["event"], record["level"]) == ("origin_on_another_site", "WARNING")
+    assert record["origin"] == "http://app.example.com"

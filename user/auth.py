@@ -26,7 +26,7 @@ session_config = DBSession(
     engine=SessionSchema,
     cookie=DBSession.Cookie(
         # A browser takes a __Host- cookie only from this very host, over TLS, and for every path.
-        name="__Host-sessionid" if settings.production else "sessionid",
+        name=("__Host-" if settings.production else "") + settings.cookie_name,
         age=int(SESSION_AGE.total_seconds()),
         http_only=True,
         secure=settings.production,

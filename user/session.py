@@ -9,8 +9,9 @@ import logging
 import re
 import secrets
 from base64 import urlsafe_b64encode
+from collections.abc import Callable
 from datetime import timedelta
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 from django.core import signing
@@ -176,9 +177,20 @@ class EndingSessionSchema(DBSessionSchema):
 class DBSession(framework.DBSession):
     """The session of a request, found by its cookie."""
 
+    @cached_property
+    def keys_in(self) -> Callable[[str], list[str]]:
+        """Return a function that finds the values of our cookie in a Cookie header (RFC 6265, 4.2.1)."""
+        return re.compile(rf"(?:^|;)[ \t]*{re.escape(self.cookie_name)}=([^;]*)").findall
+
     def get_key(self, request: Request) -> str | None:
-        """Return the key that a request brings, if it has the form of one of ours."""
-        key = request.cookies.get(self.cookie_name, "")
+        """Return the key that a request brings, if it has the form of one of ours.
+
+        The name is compared byte for byte. Django strips every Unicode space from it, so a sister domain
+        could plant a cookie that has such a space before our name: browsers see no `__Host-` prefix there.
+        When several cookies have the name with different values, none is trusted.
+        """
+        keys = set(self.keys_in(request.adaptor.request.META.get("HTTP_COOKIE", "")))
+        key = keys.pop() if len(keys) == 1 else ""
         return key if KEY_FORM.fullmatch(key) else None
 
     def get_session(self, request: Request, engine: type[DBSessionSchema] | None = None) -> DBSessionSchema:

@@ -2,9 +2,12 @@
 
 from typing import Any
 
+from django.core.exceptions import DisallowedHost
 from django.core.handlers.wsgi import WSGIRequest
 
 from .logs import Record
+
+HEALTH_PATHS = ("/api/health", "/api/health/ready")
 
 
 class HttpRequest(WSGIRequest):
@@ -12,9 +15,25 @@ class HttpRequest(WSGIRequest):
 
     record: Record
 
-    def _set_content_type_params(self, meta: dict[str, Any]) -> None:
-        """Read the Content-Type; Django crashes, before any middleware, on some that are none (RFC 2231)."""
+    def get_host(self) -> str:
+        """Return the host that was asked for.
+
+        Raises DisallowedHost for one that is not among ALLOWED_HOSTS, except where machines ask how the
+        service is: they know its address, and not its name.
+        """
         try:
-            super()._set_content_type_params(meta)  # type: ignore[misc]
-        except (LookupError, ValueError):
-            self.content_type, self.content_params = "", {}
+            host: str = super().get_host()
+        except DisallowedHost:
+            if self.path_info.removesuffix("/") not in HEALTH_PATHS:
+                raise
+            host = "localhost"
+        return host
+
+    def _set_content_type_params(self, meta: dict[str, Any]) -> None:
+        """Read the media type alone; `web.json_body` reads the one parameter that matters.
+
+        Django's parser crashes, before any middleware, on some parameters (RFC 2231), takes seconds for
+        others, and has Python keep the name of every charset that it does not know.
+        """
+        self.content_type = meta.get("CONTENT_TYPE", "").partition(";")[0].strip(" \t").lower()
+        self.content_params = {}

@@ -2,6 +2,8 @@
 
 import json
 import re
+from encodings import normalize_encoding
+from encodings.aliases import aliases
 from typing import Any, NoReturn
 
 from utilmeta.core import request
@@ -16,6 +18,10 @@ MAX_BODY_BYTES = 64 * 1024
 MAX_FAULTS = 100
 # Python makes no int of more than 4,300 digits.
 LENGTH = re.compile("[0-9]{1,4300}")
+# Name and value of each parameter of a media type (RFC 9110, section 5.6.6).
+PARAMETERS = re.compile(r';([^;=]*)=?("(?:[^"\\]|\\.)*"|[^;]*)')
+# What Python knows UTF-8 by. `codecs.lookup` would remember every name that it does not find.
+UTF_8 = {"utf_8"} | {alias for alias, codec in aliases.items() if codec == "utf_8"}
 
 
 class JsonBody(request.Json):
@@ -49,13 +55,32 @@ class OptionalJsonBody(JsonBody):
 
 
 def check_media_type(http: HttpRequest) -> None:
-    """Raise Problem `unsupported_media_type` unless a request says that it carries JSON in UTF-8."""
-    parameters = {name.lower(): value.lower() for name, value in (http.content_params or {}).items()}
-    if (http.content_type or "").lower() != "application/json" or parameters not in (
-        {},
-        {"charset": "utf-8"},
-    ):
+    """Raise Problem `unsupported_media_type` unless a request says that it carries JSON in UTF-8.
+
+    Parameters of `application/json` have no effect (RFC 8259, section 11), but for a charset other than
+    UTF-8, which the body cannot be in. The refusal of a compressed body says so in Accept-Encoding (RFC 9110,
+    section 15.5.16).
+    """
+    codings = http.META.get("HTTP_CONTENT_ENCODING", "").lower().split(",")
+    if any(coding.strip(" \t") not in ("", "identity") for coding in codings):
+        raise Problem(
+            "unsupported_media_type",
+            "The body must not be compressed.",
+            headers={"Accept-Encoding": "identity"},
+        )
+    parameters = PARAMETERS.findall(http.META.get("CONTENT_TYPE", ""))
+    # As RFC 2231 has it, a name may go on behind a star.
+    charsets = [
+        value for name, value in parameters if name.strip(" \t").lower().partition("*")[0] == "charset"
+    ]
+    if http.content_type != "application/json" or not all(map(is_utf_8, charsets)):
         raise Problem("unsupported_media_type")
+
+
+def is_utf_8(charset: str) -> bool:
+    """Tell whether a charset, quoted or not, is UTF-8 by one of its names."""
+    name = charset.strip(' \t"').lower()
+    return name.isascii() and normalize_encoding(name) in UTF_8
 
 
 def read(http: HttpRequest, chunked: bool) -> bytes:

@@ -1,7 +1,7 @@
 """Logs: one record a request, named after what happened in it; JSON in production, a line in development.
 
-No record holds anything that the client sent, but for its address: not the path, which may be a
-password in the wrong place, and not the name that somebody tried to log in with.
+No record holds anything that the client sent, but for its address, and an origin that was refused: not the
+path, which may be a password in the wrong place, and not the name that somebody tried to log in with.
 """
 
 import json
@@ -33,6 +33,7 @@ class Record:
     request_id: str = field(default_factory=lambda: uuid4().hex)
     event: str = "request"
     user_id: int | None = None
+    refused_origin: str | None = None
     error: BaseException | None = None
     start: float = field(default_factory=time.perf_counter)
 
@@ -64,6 +65,8 @@ class Record:
             "duration_ms": round((time.perf_counter() - self.start) * 1000, 1),
             "user_id": self.user_id,
             "client": self.client,
+            "refused_origin": self.refused_origin,
+            "setting": "TRUSTED_ORIGINS" if self.refused_origin else None,
         }
         return {name: value for name, value in fields.items() if value is not None}
 

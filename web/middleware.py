@@ -10,7 +10,7 @@ from django.http import HttpResponse
 from utilmeta import service
 from utilmeta.core.api import API
 
-from config import settings
+from config import is_origin, settings
 from framework.connections import pool
 
 from .client import client_address
@@ -92,6 +92,9 @@ def guard(get_response: GetResponse) -> GetResponse:
         if is_api(request):
             if request.method not in SAFE_METHODS and not is_same_origin(request):
                 request.record.event = "cross_site_request"
+                origin = request.headers.get("Origin", "")
+                if is_origin(origin):
+                    request.record.refused_origin = origin
                 return to_response(Problem("cross_site_request"), request.record.request_id)
             # UtilMeta answers OPTIONS as the method that this names; CORS has been answered before.
             request.META.pop("HTTP_ACCESS_CONTROL_REQUEST_METHOD", None)
@@ -108,13 +111,17 @@ def is_api(request: HttpRequest) -> bool:
 
 
 def is_same_origin(request: HttpRequest) -> bool:
-    """Tell whether a request comes from a page of ours or of a trusted origin, or from no page at all."""
-    origin = request.headers.get("Origin")
+    """Tell whether a request comes from a page of ours or of a trusted origin, or from no page at all.
+
+    The order is that of Go's `net/http.CrossOriginProtection`. Where Origin and Sec-Fetch-Site differ, the
+    browser knows better: a proxy may have changed the host, and Referrer-Policy makes an Origin "null".
+    """
+    origin, site = request.headers.get("Origin"), request.headers.get("Sec-Fetch-Site")
     if origin in settings.trusted_origins:
         return True
-    if origin is not None and origin != own_origin(request):
-        return False
-    return request.headers.get("Sec-Fetch-Site", "none") in ("same-origin", "none")
+    if site is not None:
+        return site in ("same-origin", "none")
+    return origin is None or origin == own_origin(request)
 
 
 def own_origin(request: HttpRequest) -> str:

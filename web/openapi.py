@@ -32,8 +32,10 @@ here is answered 404 `not_found`, and a method that an address does not take 405
 In a browser, only pages of this service, and of origins that it trusts, may send what changes something.
 """
 
-# What may go wrong with every request, with one that may change something, and with one that has a body.
-ANY = ("invalid_request", "internal_error")
+# What may go wrong with every request, with one whose host is checked, with one that may change something,
+# and with one that has a body.
+ANY = ("internal_error",)
+HOST = ("invalid_request",)
 UNSAFE = ("cross_site_request",)
 BODY = ("malformed_json", "payload_too_large", "unsupported_media_type")
 ORDER = list(PROBLEMS)
@@ -75,6 +77,7 @@ class Operation:
     id: str
     problems: tuple[str, ...] = ()
     cookie: Cookie | None = None
+    any_host: bool = False
 
 
 NEW_SESSION = Cookie("The key of a new session.")
@@ -100,8 +103,8 @@ OPERATIONS = {
         ),
         Cookie("With a new password: a new key of the session.", always=False),
     ),
-    "health_get": Operation("health"),
-    "health_ready": Operation("ready", ("service_unavailable",)),
+    "health_get": Operation("health", any_host=True),
+    "health_ready": Operation("ready", ("service_unavailable",), any_host=True),
 }
 
 
@@ -201,6 +204,8 @@ def operation(method: str, known: JsonObject, components: JsonObject, problems: 
         "responses": {"200": success(known["responses"]["200"], more.cookie, components)},
     }
     codes = [*ANY, *more.problems]
+    if not more.any_host:
+        codes += HOST
     if method != "get":
         codes += UNSAFE
     if "requestBody" in known:

@@ -42,7 +42,8 @@ SETTINGS: dict[str, Any] = {
     "SECURE_PROXY_SSL_HEADER": ("HTTP_X_FORWARDED_PROTO", "https") if settings.trusted_proxies else None,
     "CORS_ALLOWED_ORIGINS": settings.trusted_origins,
     "CORS_ALLOW_CREDENTIALS": True,
-    "CORS_ALLOW_HEADERS": ["content-type"],
+    # The others are what OpenTelemetry and Sentry add to the requests of a page.
+    "CORS_ALLOW_HEADERS": ["content-type", "traceparent", "tracestate", "baggage", "sentry-trace"],
     "CORS_ALLOW_METHODS": ["GET", "POST", "PUT"],
     "CORS_EXPOSE_HEADERS": ["X-Request-ID", "Retry-After"],
     "CORS_URLS_REGEX": r"^/api(/|$)",

@@ -1,11 +1,13 @@
 """What must be in order before the service answers."""
 
+import logging
 import os
 import signal
 import socket
 import sys
 from pathlib import Path
 from typing import NoReturn
+from urllib.parse import urlsplit
 
 import utilmeta
 from django.core.management import call_command
@@ -13,6 +15,8 @@ from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
 
 from config import EXIT_CODE, settings
+
+logger = logging.getLogger("demo-user")
 
 
 def prepare_development() -> None:
@@ -60,6 +64,38 @@ def check_production() -> None:
     finally:
         # A server may fork after this, and two processes must not share a connection.
         connection.close()
+
+
+def warn_of_other_sites() -> None:
+    """Log a warning for each trusted origin from which browsers do not send the session's cookie.
+
+    With SameSite=Lax they send it within a site, which includes the scheme (RFC 6265bis, section 5.2): from
+    elsewhere a login succeeds, and the next request comes without its cookie. Does nothing under a command.
+    """
+    sites = set(map(site_of, settings.allowed_hosts))
+    for origin in settings.trusted_origins if not is_command() else []:
+        parts = urlsplit(origin)
+        same_site = "*" in sites or site_of(parts.hostname or "") in sites
+        if not same_site or (settings.production and parts.scheme != "https"):
+            fields = {
+                "origin": origin,
+                "allowed_hosts": ",".join(settings.allowed_hosts),
+                "meaning": "browsers do not send the SameSite=Lax session cookie from this origin",
+            }
+            logger.warning("origin_on_another_site", extra={"fields": fields})
+
+
+def site_of(host: str) -> str:
+    """Return the last two labels of a name, or an address as it is.
+
+    Hosts for which they differ are never on one site; those for which they do not may still not be, which the
+    public suffix list would tell (a.co.uk and b.co.uk).
+    """
+    host = host.strip("[].")
+    labels = host.split(".")
+    if labels[-1] == "localhost":
+        return "localhost"
+    return host if ":" in host or labels[-1].isdigit() else ".".join(labels[-2:])
 
 
 def missing_migrations() -> list[str]:
