@@ -133,7 +133,7 @@ def test_database_away_is_an_event_with_its_cause(client, records):
         login(client)
 
     assert (records[-1]["event"], records[-1]["status"]) == ("service_unavailable", 503)
-    assert "no route to host" in records[-1]["trace"]
+    assert "no route to host" in records[-1]["cause"]
 
 
 MARK = "marked-S3cret"

@@ -35,6 +35,7 @@ class Record:
     user_id: int | None = None
     refused_origin: str | None = None
     error: BaseException | None = None
+    cause: str | None = None
     start: float = field(default_factory=time.perf_counter)
 
     def write(self, status: int) -> None:
@@ -65,6 +66,7 @@ class Record:
             "duration_ms": round((time.perf_counter() - self.start) * 1000, 1),
             "user_id": self.user_id,
             "client": self.client,
+            "cause": self.cause,
             "refused_origin": self.refused_origin,
             "setting": "TRUSTED_ORIGINS" if self.refused_origin else None,
         }

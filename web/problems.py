@@ -18,6 +18,7 @@ RETRY_AFTER_SECONDS = 5
 
 # PostgreSQL's code for a write to a server that takes none, as one that is a standby now.
 READ_ONLY = "25006"
+MAX_CAUSE = 200  # characters of it that are logged
 
 # Python has RFC 9110's name of 413 from 3.13 on.
 TITLES = responses | {413: "Content Too Large"}
@@ -120,7 +121,9 @@ def answer_with_problem(self: api.API, error: Error) -> ProblemResponse:
     """Answer whatever is raised below an API; an attribute of the root API makes it do so."""
     problem = from_exception(error.exception)
     record: Record = self.request.adaptor.request.record
-    if problem is not error.exception and problem.status >= 500:
+    if problem.status == 503 and is_of_the_database(error.exception):
+        record.cause = cause_of(error.exception)  # in an outage, a trace a request would fill the disk
+    elif problem is not error.exception and problem.status >= 500:
         record.error = error.exception
     return ProblemResponse(
         content=problem.body(record.request_id),
@@ -151,6 +154,11 @@ def is_of_the_database(error: BaseException) -> bool:
         or isinstance(error, InterfaceError)
         or getattr(error.__cause__, "sqlstate", None) == READ_ONLY
     )
+
+
+def cause_of(error: BaseException) -> str:
+    """Return the first line of what the database said; what follows may quote values."""
+    return str(error).strip().partition("\n")[0][:MAX_CAUSE]
 
 
 def from_status(status: int) -> Problem:
