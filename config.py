@@ -245,7 +245,9 @@ class Settings:
     def database(self) -> dict[str, Any]:
         """The database as `utilmeta.core.orm.Database` takes it."""
         names = ("name", "engine", "user", "password", "host", "port")
-        return {name: self.database_url.get(name.upper()) or "" for name in names}
+        database = {name: self.database_url.get(name.upper()) or "" for name in names}
+        # It takes one port; Django's own settings, which come before, have those of all hosts.
+        return database | {"port": database["port"].partition(",")[0]}
 
     @property
     def reauthentication_age(self) -> timedelta:
