@@ -42,12 +42,14 @@ def test_unknown_address_is_not_found(method, path):
     assert_problem(send(method, path), 404, "not_found")
 
 
-METHODS = {"GET", "POST", "PUT", "PATCH", "DELETE", "TRACE", "OPTIONS", "CONNECT", "FOO"}
+METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "TRACE", "OPTIONS", "CONNECT", "FOO"}
 ALLOWED = {
-    "/api/user": "GET, PUT",
+    "/api/user": "GET, HEAD, PUT",
     "/api/user/signup": "POST",
     "/api/user/login": "POST",
     "/api/user/logout": "POST",
+    "/api/health": "GET, HEAD",
+    "/api/health/ready": "GET, HEAD",
 }
 
 
@@ -62,8 +64,15 @@ ALLOWED = {
 def test_wrong_method_is_not_allowed_and_the_right_ones_are_named(path, allowed, method):
     response = send(method, path)
 
-    assert_problem(response, 405, "method_not_allowed")
+    assert response.status_code == 405
     assert response.headers["Allow"] == allowed
+    if method != "HEAD":
+        assert_problem(response, 405, "method_not_allowed")
+
+
+@pytest.mark.parametrize("path", [path for path, allowed in ALLOWED.items() if "HEAD" in allowed])
+def test_head_is_taken_where_it_is_named(bob, path):
+    assert bob.head(path).status_code == 200
 
 
 @pytest.mark.parametrize(

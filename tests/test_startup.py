@@ -15,7 +15,7 @@ import pytest
 
 from config import BASE_DIR, EXIT_CODE, settings
 
-from .support import Process, free_port, run
+from .support import Process, credentials, free_port, run
 
 PYTHON = sys.executable
 SERVER = str(BASE_DIR / "server.py")
@@ -41,6 +41,23 @@ def test_development_server_makes_its_database_and_serves(start, tmp_path, comma
     assert (tmp_path / "db.sqlite3").exists()
     assert process.log.count("Brought the database up to date: ") == 1
     assert f"Starting development server at {process.url}/" in process.log
+
+
+@development
+@pytest.mark.parametrize("command", [("meta", "run"), (PYTHON, SERVER)], ids=["meta run", "server.py"])
+def test_development_server_takes_a_body_in_chunks(start, command):
+    process = start(*command, cwd=BASE_DIR).wait_until_it_serves()
+    body = json.dumps(credentials()).encode()
+
+    with httpx.Client(headers={"Content-Type": "application/json"}) as client:
+        signed_up = client.post(f"{process.url}/api/user/signup", content=iter([body[:9], body[9:]]))
+        malformed = client.post(f"{process.url}/api/user/login", content=iter([b"{"]))
+        too_large = client.post(f"{process.url}/api/user/login", content=iter([b" " * 40_000] * 2))
+
+        assert signed_up.json()["username"] == "bob"
+        assert (malformed.status_code, too_large.status_code) == (400, 413)
+        assert client.get(f"{process.url}/api/user").json() == signed_up.json()
+        assert client.get(f"{process.url}/api/health", headers={"Host": "10.1.2.3"}).status_code == 200
 
 
 @development

@@ -72,6 +72,23 @@ def test_guessers_in_many_places_are_stopped_and_the_user_is_not(bob, make_clien
     assert bob.get("/api/user").status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("guesser", "other", "again"),
+    [
+        ("64:ff9b::198.51.100.1", "64:ff9b::198.51.100.2", "198.51.100.1"),  # NAT64
+        ("2001:0:4136:e378:8000:1:39cc:9bfe", "2001:0:4136:e378:8000:1:39cc:9bfd", "198.51.100.1"),  # Teredo
+        ("2002:c633:6401:1::1", "2002:c633:6402:1::1", "2002:c633:6401:2::1"),  # 6to4
+    ],
+)
+def test_clients_behind_a_translator_are_counted_each_by_its_ipv4_address(
+    bob, make_client, guesser, other, again
+):
+    fail(make_client(guesser), 3)
+
+    assert_throttled(login(make_client(again)), within=600)
+    assert login(make_client(other)).status_code == 200
+
+
 def test_success_is_not_counted(bob, make_client):
     user = make_client(HERE)
     for _ in range(10):
@@ -266,6 +283,13 @@ def test_client_address_is_what_the_trusted_proxies_saw(rf, monkeypatch, proxies
         (HERE, HERE),
         ("2001:db8::1:2:3:4", "2001:db8::/64"),
         ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("64:ff9b::192.0.2.1", "192.0.2.1"),
+        ("64:ff9b::c633:6401", "198.51.100.1"),
+        ("2002:c000:201:7::1", "192.0.2.1"),
+        ("2001:0:4136:e378:8000:63bf:3fff:fdfe", "192.0.2.1"),
+        ("64:ff9b::1:192.0.2.1", "64:ff9b::/64"),
+        ("64:ff9b:1::192.0.2.1", "64:ff9b:1::/64"),
+        ("2003::1", "2003::/64"),
         ("", "unknown"),
     ],
 )

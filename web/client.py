@@ -11,6 +11,8 @@ from config import settings
 # What a proxy may write for an address (RFC 7239, section 6): some add the port, as in a URL.
 WITH_PORT = re.compile(r"\[([^]]*)\](?::\d+)?|([\d.]+):\d+")
 
+NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+
 
 def client_address(request: HttpRequest) -> str:
     """Return the IP address of the client, or "unknown".
@@ -35,7 +37,19 @@ def normalize(address: str) -> str:
         ip = ipaddress.ip_address(address.partition("%")[0])  # behind it, anything may stand
     except ValueError:
         return "unknown"
-    return str(getattr(ip, "ipv4_mapped", None) or ip)
+    return str(ip if ip.version == 4 else embedded_ipv4(ip) or ip)
+
+
+def embedded_ipv4(ip: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+    """Return the IPv4 address that an IPv6 address was made of, or None.
+
+    By their /64 networks, all clients of a NAT64 (RFC 6052, section 2.1) or of a Teredo server (RFC 4380)
+    would be one, and one client of 6to4 (RFC 3056) could be 65,536. Where 64:ff9b:1::/48 (RFC 8215) holds the
+    IPv4 address is for each network to choose, so it is left.
+    """
+    if ip in NAT64:
+        return ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+    return ip.ipv4_mapped or ip.sixtofour or (ip.teredo and ip.teredo[1])
 
 
 def client_network(request: HttpRequest) -> str:

@@ -119,7 +119,7 @@ def declared_length(http: HttpRequest) -> int:
 def read_chunks(http: HttpRequest) -> bytes:
     """Return a body whose length nobody declared, of which Django reads nothing.
 
-    Raises Problem `malformed_json` when the server cannot tell where it ends (the development server).
+    Raises Problem `malformed_json` when the server could not tell where it ends.
     """
     if not http.environ.get("wsgi.input_terminated"):
         raise Problem("malformed_json")

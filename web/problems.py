@@ -1,6 +1,7 @@
 """Every error answer of the service, in RFC 9457 form: one table decides status, code and text."""
 
 import json
+import re
 from http.client import responses
 from typing import Any
 
@@ -142,7 +143,8 @@ def from_exception(error: BaseException) -> Problem:
         return Problem("service_unavailable")
     problem = from_status(error.status if isinstance(error, exceptions.HttpError) else 500)
     if isinstance(error, exceptions.MethodNotAllowed):
-        problem.headers["Allow"] = error.allows.upper()
+        # UtilMeta takes HEAD for GET, and does not say so (RFC 9110, sections 9.3.2 and 10.2.1).
+        problem.headers["Allow"] = re.sub(r"\bGET\b", "GET, HEAD", error.allows.upper())
     return problem
 
 

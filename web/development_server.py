@@ -1,0 +1,93 @@
+"""Django's development server, which also reads bodies that come in chunks."""
+
+import io
+from contextlib import suppress
+from typing import Any
+
+from django.core.management.commands import runserver
+from django.core.servers import basehttp
+
+from .chunks import ChunkError, read_chunked
+from .json_body import LENGTH, MAX_BODY_BYTES
+
+# How long, and how often, to read what a client still sends on a connection that is being closed.
+LINGER_SECONDS = 2
+LINGER_READS = 100
+
+
+class RequestHandler(basehttp.WSGIRequestHandler):
+    """A connection of the development server.
+
+    Django's leaves chunks unread, and takes them for the next request on the connection.
+    """
+
+    in_doubt = False
+
+    def handle_one_request(self) -> None:
+        """Answer a request; a body that came in chunks stands in for the connection meanwhile."""
+        connection = self.rfile
+        try:
+            super().handle_one_request()
+        finally:
+            self.rfile = connection
+
+    def parse_request(self) -> bool:
+        """Read the head of a request, and its body if that comes in chunks; tell whether there is one."""
+        if not super().parse_request():
+            return False
+        lengths = self.headers.get_all("Content-Length", [])
+        codings = self.headers.get_all("Transfer-Encoding", [])
+        if codings:
+            known = [each.strip(" \t").lower() for each in codings] == ["chunked"] and not lengths
+            self.read_chunks(known=known)
+        elif len(lengths) > 1 or not all(map(LENGTH.fullmatch, lengths)):
+            self.close_when_answered()
+        return True
+
+    def read_chunks(self, *, known: bool) -> None:
+        """Give the application a body whose length is declared.
+
+        A body that is too large is passed on as a length alone, which is refused (413), and one whose end is not
+        known as chunks that this server cannot read, which are malformed (400).
+        """
+        body: bytes | None = b""
+        try:
+            if not known or self.request_version != "HTTP/1.1":
+                raise ChunkError
+            body = read_chunked(self.rfile, MAX_BODY_BYTES)
+            del self.headers["Transfer-Encoding"]
+            self.headers["Content-Length"] = str(MAX_BODY_BYTES + 1 if body is None else len(body))
+        except ChunkError:
+            body = None
+        if body is None:
+            self.close_when_answered()
+        self.rfile = io.BytesIO(body or b"")
+
+    def close_when_answered(self) -> None:
+        """Take nothing that follows on the connection for a request."""
+        self.close_connection = self.in_doubt = True
+
+    def handle(self) -> None:
+        """Answer the requests of a connection.
+
+        To close one on which something unread has come resets it, and the client may lose the answer.
+        """
+        super().handle()
+        if self.in_doubt:
+            self.connection.settimeout(LINGER_SECONDS)
+            with suppress(OSError):
+                for _ in range(LINGER_READS):
+                    if not self.connection.recv(65_536):
+                        break
+
+
+class Server(basehttp.WSGIServer):
+    """The development server."""
+
+    def __init__(self, address: tuple[str, int], handler: Any, **kwargs: Any) -> None:
+        super().__init__(address, RequestHandler, **kwargs)
+
+
+def install() -> None:
+    """Have Django's `runserver`, which UtilMeta calls, start this server."""
+    runserver.Command.server_cls = Server
