@@ -13,7 +13,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import dj_database_url
 from dotenv import dotenv_values
@@ -56,12 +56,21 @@ def _whole_number(low: int, high: int) -> Callable[[str], int]:
     return parse
 
 
-def _text(text: str) -> str:
+def _secret_key(text: str) -> str:
+    if "," in text:  # it separates the keys of SECRET_KEY_FALLBACKS, where this one is to go some day
+        raise ValueError
     return text
 
 
 def _list(text: str) -> list[str]:
-    return [item.strip() for item in text.split(",") if item.strip()]
+    items = [item.strip() for item in text.split(",")] if text else []
+    if "" in items or len(set(items)) < len(items) or any(map(_is_quoted, items)):
+        raise ValueError
+    return items
+
+
+def _is_quoted(text: str) -> bool:
+    return len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
 
 
 def _log_level(text: str) -> str:
@@ -80,16 +89,26 @@ def _hosts(text: str) -> list[str]:
     hosts = _list(text.lower())
     if not hosts or not all(re.fullmatch(rf"\*|\.?{HOST_NAME}", host) for host in hosts):
         raise ValueError
+    for host in hosts:
+        _check_address(host)
     return hosts
+
+
+def _check_address(host: str) -> None:
+    """Raise ValueError for an IPv6 address in another form than the short one, which is what clients send."""
+    if host.startswith("[") and host != f"[{ipaddress.IPv6Address(host[1:-1])}]":
+        raise ValueError
 
 
 def _origins(text: str) -> list[str]:
     origins = _list(text)
     for origin in origins:
-        if not re.fullmatch(rf"https?://{HOST_NAME}(:\d+)?", origin):
+        match = re.fullmatch(rf"https?://{HOST_NAME}(:[1-9][0-9]*)?", origin)
+        if not match:
             raise ValueError
+        _check_address(match[1])
         scheme, port = urlsplit(origin).scheme, urlsplit(origin).port
-        if port in (0, {"http": 80, "https": 443}[scheme]):  # browsers leave the usual port out
+        if port == {"http": 80, "https": 443}[scheme]:  # browsers leave the usual port out
             raise ValueError
     return origins
 
@@ -98,9 +117,14 @@ def _redis_url(text: str) -> str:
     if text:
         parts = urlsplit(text)
         number = parts.path.removeprefix("/") or "0"
+        options = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
         if not re.fullmatch(r"rediss?", parts.scheme) or not parts.hostname or parts.port == 0:
             raise ValueError
-        if not number.isdecimal() or not find_spec("redis"):
+        if not re.fullmatch("[0-9]+", number) or not find_spec("redis"):
+            raise ValueError
+        # What redis leaves out without a word: a fragment, an option without a value, the second of two.
+        names = [name for name, _ in options] + ["db"] * (parts.path not in ("", "/"))
+        if "#" in text or not all(value for _, value in options) or len(set(names)) < len(names):
             raise ValueError
         # Raises what it cannot connect with, but does not connect.
         import_module("redis").ConnectionPool.from_url(text).make_connection()
@@ -109,26 +133,41 @@ def _redis_url(text: str) -> str:
 
 def _database(text: str) -> dict[str, Any]:
     """Return Django's settings of the database at a URL: SQLite (relative to this folder) or PostgreSQL."""
+    if text.startswith("sqlite:"):
+        return _sqlite(text)
     database: dict[str, Any] = dict(dj_database_url.parse(text))
-    if database["ENGINE"] == "django.db.backends.sqlite3":
-        if not database["NAME"] or database["NAME"] == ":memory:" or "?" in text:
-            raise ValueError
-        database["NAME"] = str(BASE_DIR / database["NAME"])
-        database["OPTIONS"] = {
+    if not (database["ENGINE"].endswith("postgresql") and database["NAME"] and find_spec("psycopg")):
+        raise ValueError
+    import_module("psycopg.conninfo").conninfo_to_dict(text)  # raises what it cannot connect with
+    database["OPTIONS"] = POSTGRESQL_TIMEOUTS | database.get("OPTIONS", {})
+    # Connections last. To check them costs a statement at each request; one that went bad fails one request,
+    # which is answered 503, and is replaced.
+    return database | {"CONN_MAX_AGE": None}
+
+
+def _sqlite(text: str) -> dict[str, Any]:
+    """Return Django's settings of the SQLite file at a URL, whose path may be percent-encoded.
+
+    Raises ValueError for a URL that a parser would cut: at `#` and `?`, or a host before the path.
+    """
+    path = text.removeprefix("sqlite:///")
+    if path == text or re.search("[#?]|%(?![0-9A-Fa-f]{2})", path):
+        raise ValueError
+    path = unquote(path, errors="strict")
+    if not path.isprintable() or path == ":memory:" or path.rpartition("/")[2] in ("", ".", ".."):
+        raise ValueError
+    return {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": str(BASE_DIR / path),
+        "OPTIONS": {
             # A transaction that reads and then writes fails at once with "database is locked" when
             # another one wrote in between; one that takes the lock first waits for its turn.
             "transaction_mode": "IMMEDIATE",
             "timeout": 10,
             "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
-        }
-    elif not (database["ENGINE"].endswith("postgresql") and database["NAME"] and find_spec("psycopg")):
-        raise ValueError
-    else:
-        import_module("psycopg.conninfo").conninfo_to_dict(text)  # raises what it cannot connect with
-        database["OPTIONS"] = POSTGRESQL_TIMEOUTS | database.get("OPTIONS", {})
-    # Connections last. To check them costs a statement at each request; one that went bad fails one request,
-    # which is answered 503, and is replaced.
-    return database | {"CONN_MAX_AGE": None}
+        },
+        "CONN_MAX_AGE": None,  # as for PostgreSQL
+    }
 
 
 def _setting(default: str, takes: str, parse: Callable[[str], Any], *, secret: bool = False) -> Any:
@@ -140,13 +179,16 @@ class Settings:
     """The settings, one attribute each, named like their environment variables in lower case."""
 
     utilmeta_production: bool = _setting("false", "true, false, 1 or 0", _boolean)
-    secret_key: str = _setting("", f"{SECRET_KEY_MIN_LENGTH} characters or more", _text, secret=True)
+    secret_key: str = _setting(
+        "", f"{SECRET_KEY_MIN_LENGTH} characters or more, none of them a comma", _secret_key, secret=True
+    )
     secret_key_fallbacks: list[str] = _setting(
-        "", "former secret keys, separated by commas", _list, secret=True
+        "", "former secret keys, separated by single commas, each once", _list, secret=True
     )
     database_url: dict[str, Any] = _setting(
         "sqlite:///db.sqlite3",
-        "sqlite:///FILE, or postgresql://USER:PASSWORD@HOST:PORT/NAME with the extra `postgres` installed",
+        "sqlite:///FILE with # ? and % percent-encoded, or "
+        "postgresql://USER:PASSWORD@HOST:PORT/NAME with the extra `postgres` installed",
         _database,
         secret=True,
     )
@@ -157,10 +199,12 @@ class Settings:
         secret=True,
     )
     allowed_hosts: list[str] = _setting(
-        "localhost,127.0.0.1,[::1]", "host names, separated by commas", _hosts
+        "localhost,127.0.0.1,[::1]",
+        "host names without a port, separated by single commas, each once",
+        _hosts,
     )
     trusted_origins: list[str] = _setting(
-        "", "origins like https://app.example.com, separated by commas", _origins
+        "", "origins like https://app.example.com, separated by single commas, each once", _origins
     )
     trusted_proxies: int = _setting(
         "0", "how many proxies stand before the service, 0 to 10", _whole_number(0, 10)
@@ -205,22 +249,29 @@ class Settings:
             name, text = setting.name.upper(), environ.get(setting.name.upper())
             try:
                 text = setting.metadata["default"] if text is None else text.strip()
-                text.encode()  # raises for bytes that are not UTF-8
+                # What is not printable is a line end, say, or bytes that are not UTF-8.
+                if not text.isprintable() or _is_quoted(text):
+                    raise ValueError
                 values[setting.name] = setting.metadata["parse"](text)
             except Exception:  # noqa: BLE001  (the answer is the same)
+                if text and _is_quoted(text):  # as Docker's --env-file leaves them
+                    raise ConfigError(f"{name} has quotes around its value. Leave them out.") from None
                 raise ConfigError(f"{name} takes {setting.metadata['takes']}.") from None
         settings = cls(**values)
-        if settings.production:
-            if (
-                len(settings.secret_key) < SECRET_KEY_MIN_LENGTH
-                or settings.secret_key == DEVELOPMENT_SECRET_KEY
-            ):
-                raise ConfigError(
-                    f"SECRET_KEY takes {SECRET_KEY_MIN_LENGTH} characters or more, your own, in production."
-                )
-        else:
+        if not settings.production:
             settings.secret_key = settings.secret_key or DEVELOPMENT_SECRET_KEY
+        settings._check_keys()
         return settings
+
+    def _check_keys(self) -> None:
+        if self.secret_key in self.secret_key_fallbacks:
+            raise ConfigError("SECRET_KEY_FALLBACKS takes former secret keys, and SECRET_KEY is none.")
+        keys = {"SECRET_KEY": [self.secret_key], "SECRET_KEY_FALLBACKS": self.secret_key_fallbacks}
+        for name, texts in keys.items() if self.production else ():
+            if any(len(text) < SECRET_KEY_MIN_LENGTH or text == DEVELOPMENT_SECRET_KEY for text in texts):
+                raise ConfigError(
+                    f"{name} takes {SECRET_KEY_MIN_LENGTH} characters or more, your own, in production."
+                )
 
 
 def load_or_exit() -> Settings:

@@ -35,7 +35,8 @@ def test_example_lists_every_setting_with_its_default():
     [
         ("UTILMETA_PRODUCTION", "false", False),
         ("UTILMETA_PRODUCTION", "0", False),
-        ("SECRET_KEY_FALLBACKS", "a, b,", ["a", "b"]),
+        ("SECRET_KEY_FALLBACKS", "a, b", ["a", "b"]),
+        ("SECRET_KEY_FALLBACKS", "", []),
         ("REDIS_URL", "redis://localhost:6379/1", "redis://localhost:6379/1"),
         (
             "REDIS_URL",
@@ -82,6 +83,20 @@ def test_production_is_read(text):
         ("DATABASE_URL", "postgresql://localhost"),
         ("DATABASE_URL", "postgresql://localhost:port/db"),
         ("DATABASE_URL", "sqlite:///db.sqlite3?timeout=abc"),
+        ("DATABASE_URL", "sqlite:///"),
+        ("DATABASE_URL", "sqlite:///:memory:"),
+        ("DATABASE_URL", "sqlite:///users#1.db"),  # a fragment, without which users is left
+        ("DATABASE_URL", "sqlite:///users.db#"),
+        ("DATABASE_URL", "sqlite:///100%.db"),
+        ("DATABASE_URL", "sqlite:///%ff.db"),
+        ("DATABASE_URL", "sqlite:///users%00.db"),
+        ("DATABASE_URL", "sqlite:///%2F"),
+        ("DATABASE_URL", "sqlite:///data/"),  # a file that is called data
+        ("DATABASE_URL", "sqlite:///data/."),
+        ("DATABASE_URL", "sqlite:///.."),
+        ("DATABASE_URL", "sqlite://data/users.db"),  # a host, which is left out
+        ("DATABASE_URL", "sqlite:users.db"),
+        ("DATABASE_URL", "SQLITE:///users.db"),
         ("DATABASE_URL", "postgresql://localhost/db?nonsense=1"),
         ("REDIS_URL", "http://localhost"),
         ("REDIS_URL", "redis://"),
@@ -91,14 +106,33 @@ def test_production_is_read(text):
         ("REDIS_URL", "redis://localhost/0?db=x"),
         ("REDIS_URL", "redis://localhost/0?socket_timeout=abc"),
         ("REDIS_URL", "redis://localhost/0?nonsense=1"),
+        ("REDIS_URL", "redis://localhost/1#2"),
+        ("REDIS_URL", "redis://user:12#34@redis.example/0"),  # port 12 of a host that is called user
+        ("REDIS_URL", "redis://user:12?34@redis.example/0"),
+        ("REDIS_URL", "redis://localhost/1?db=2"),
+        ("REDIS_URL", "redis://localhost/?db=1&db=2"),
+        ("REDIS_URL", "rediss://localhost/0?ssl_ca_certs="),
+        ("REDIS_URL", "redis://localhost/\N{ARABIC-INDIC DIGIT ONE}"),
         ("SECRET_KEY", "\udcff" * 60),
+        ("SECRET_KEY", "k" * 25 + "," + "k" * 25),  # SECRET_KEY_FALLBACKS would take it for two
+        ("SECRET_KEY", "k" * 50 + "\N{ZERO WIDTH SPACE}k"),
         ("SECRET_KEY_FALLBACKS", "\udcff"),
+        ("SECRET_KEY_FALLBACKS", "a,,b"),
+        ("SECRET_KEY_FALLBACKS", "a,b,"),
+        ("SECRET_KEY_FALLBACKS", "a,b,a"),
+        ("SECRET_KEY_FALLBACKS", "a,'b'"),
         ("ALLOWED_HOSTS", ""),
         ("ALLOWED_HOSTS", " , "),
         ("ALLOWED_HOSTS", "a b"),
         ("ALLOWED_HOSTS", "http://example.com"),
         ("ALLOWED_HOSTS", "example.com:80"),
         ("ALLOWED_HOSTS", "ex*mple.com"),
+        ("ALLOWED_HOSTS", "example.com,"),
+        ("ALLOWED_HOSTS", "example.com,Example.com"),
+        ("ALLOWED_HOSTS", "'a.example',b.example"),
+        ("ALLOWED_HOSTS", "[::1]:8000"),
+        ("ALLOWED_HOSTS", "[1]"),
+        ("ALLOWED_HOSTS", "[0:0:0:0:0:0:0:1]"),  # clients write [::1]
         ("TRUSTED_ORIGINS", "example.com"),
         ("TRUSTED_ORIGINS", "*"),
         ("TRUSTED_ORIGINS", "https://*.example.com"),
@@ -112,6 +146,10 @@ def test_production_is_read(text):
         ("TRUSTED_ORIGINS", "https://exa mple.com"),
         ("TRUSTED_ORIGINS", "https://example.com;x"),
         ("TRUSTED_ORIGINS", "https://Example.com"),
+        ("TRUSTED_ORIGINS", "https://example.com:08443"),
+        ("TRUSTED_ORIGINS", "https://a.example,https://a.example"),
+        ("TRUSTED_ORIGINS", "https://a.example,"),
+        ("TRUSTED_ORIGINS", "https://[0::1]"),
         ("TRUSTED_PROXIES", "-1"),
         ("TRUSTED_PROXIES", "many"),
         ("HOST", "example.com"),
@@ -140,6 +178,32 @@ def test_production_needs_a_secret_key_of_its_own(key):
     assert not key or key not in str(error.value)
 
 
+@pytest.mark.parametrize("former", ["short-secret", "k" * 49, DEVELOPMENT_SECRET_KEY])
+def test_production_takes_no_former_key_that_anybody_could_guess(former):
+    fallbacks = f"{'o' * 50},{former}"
+
+    with pytest.raises(ConfigError, match=r"^SECRET_KEY_FALLBACKS takes 50 characters or more") as error:
+        Settings.load(PRODUCTION | {"SECRET_KEY_FALLBACKS": fallbacks})
+
+    assert former not in str(error.value)
+
+
+def test_present_key_is_no_former_one():
+    with pytest.raises(ConfigError, match=r"^SECRET_KEY_FALLBACKS takes former") as error:
+        Settings.load({"SECRET_KEY": KEY, "SECRET_KEY_FALLBACKS": f"{'o' * 50},{KEY}"})
+
+    assert KEY not in str(error.value)
+
+
+@pytest.mark.parametrize("quote", ["'", '"'])
+@pytest.mark.parametrize(("name", "text"), [("SECRET_KEY", KEY), ("REDIS_URL", ""), ("THROTTLE", "on")])
+def test_quotes_that_were_left_around_a_value_are_refused(name, text, quote):
+    with pytest.raises(ConfigError, match=rf"^{name} has quotes around its value[^\n]*\.$") as error:
+        Settings.load({name: f"{quote}{text}{quote}"})
+
+    assert KEY not in str(error.value)
+
+
 def test_refused_secret_is_not_shown():
     with pytest.raises(ConfigError) as error:
         Settings.load({"DATABASE_URL": "mysql://root:hunter2@localhost/db"})
@@ -154,6 +218,8 @@ def test_refused_secret_is_not_shown():
         ("sqlite:///db.sqlite3", str(BASE_DIR / "db.sqlite3")),
         ("sqlite:///data/users.db", str(BASE_DIR / "data/users.db")),
         ("sqlite:////var/lib/users.db", "/var/lib/users.db"),
+        ("sqlite:///our users%231.db", str(BASE_DIR / "our users#1.db")),
+        ("sqlite:///100%25.db", str(BASE_DIR / "100%.db")),
     ],
 )
 def test_sqlite_file_is_found_whatever_the_working_directory(monkeypatch, tmp_path, url, name):
@@ -195,7 +261,7 @@ def test_settings_do_not_show_their_secrets():
         | {
             "DATABASE_URL": "postgresql://u:hunter2@h/n",
             "REDIS_URL": "redis://:hunter2@h",
-            "SECRET_KEY_FALLBACKS": "hunter2",
+            "SECRET_KEY_FALLBACKS": "hunter2" * 8,
         }
     )
 
