@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import ipaddress
 import os
 import re
@@ -16,7 +17,7 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import dj_database_url
-from dotenv import dotenv_values
+from dotenv.parser import parse_stream
 
 BASE_DIR = Path(__file__).resolve().parent
 DEVELOPMENT_SECRET_KEY = "development-only-this-key-is-public-and-protects-nothing"  # noqa: S105
@@ -274,16 +275,56 @@ class Settings:
                 )
 
 
+def read_env_file(path: Path) -> dict[str, str]:
+    """Return what a file `.env` sets, and nothing when there is none.
+
+    Raises ConfigError, with the number of the line and never what stands there, for a file that sets
+    something else than it seems to: python-dotenv leaves out what it does not understand.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        if "\0" in text:  # UTF-16
+            raise ConfigError(".env is not a text in UTF-8.")
+    except UnicodeDecodeError:
+        raise ConfigError(".env is not a text in UTF-8.") from None
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) and not path.is_symlink():
+            return {}
+        raise ConfigError(f".env cannot be read: {os.strerror(error.errno or 0)}.") from None
+    values: dict[str, str] = {}
+    for binding in parse_stream(io.StringIO(text)):
+        statement = binding.original.string.lstrip()
+        number = binding.original.line + binding.original.string.removesuffix(statement).count("\n")
+        line, name, value = f"line {number} of .env", binding.key, binding.value
+        # A quote that is never closed takes the lines below it for its own.
+        if binding.error or (name and value is None) or "\n" in statement.rstrip():
+            raise ConfigError(f"{line} is not NAME=value.")
+        if name and value is not None:
+            _check_spelling(name, line, [field.name.upper() for field in fields(Settings)])
+            if name in values:
+                raise ConfigError(f"{line} sets a name that is set already.")
+            values[name] = value
+    return values
+
+
+def _check_spelling(name: str, place: str, names: list[str]) -> None:
+    """Raise ConfigError for a name that is one of some others but for case, marks and what nobody sees."""
+    for right in names:
+        if name != right and re.sub(r"[\W_]", "", name).upper() == right.replace("_", ""):
+            raise ConfigError(f"{place} must have the name {right}.")
+
+
 def load_or_exit() -> Settings:
     """Return the settings of this process: its environment, then `.env` beside this file.
 
     Exits with one line on standard error, and EXIT_CODE, when one of them is wrong.
     """
     try:
-        return Settings.load({**dotenv_values(BASE_DIR / ".env", interpolate=False), **os.environ})
-    except (ConfigError, UnicodeDecodeError) as error:
-        line = str(error) if isinstance(error, ConfigError) else ".env is not a text in UTF-8."
-        print(f"demo-user cannot start: {line}", file=sys.stderr)
+        for name in os.environ:  # of the others, some are everybody's in lower case
+            _check_spelling(name, "the environment", ["UTILMETA_PRODUCTION"])
+        return Settings.load({**read_env_file(BASE_DIR / ".env"), **os.environ})
+    except ConfigError as error:
+        print(f"demo-user cannot start: {error}", file=sys.stderr)
         sys.exit(EXIT_CODE)
 
 

@@ -1,12 +1,13 @@
 """The settings: what each takes, and what it refuses."""
 
 import dataclasses
+import os
 import re
 
 import pytest
 from dotenv import dotenv_values
 
-from config import BASE_DIR, DEVELOPMENT_SECRET_KEY, ConfigError, Settings
+from config import BASE_DIR, DEVELOPMENT_SECRET_KEY, ConfigError, Settings, read_env_file
 
 KEY = "k" * 50
 
@@ -267,6 +268,65 @@ def test_settings_do_not_show_their_secrets():
 
     assert "hunter2" not in repr(settings)
     assert KEY not in repr(settings)
+
+
+def test_env_file_need_not_be_there(tmp_path):
+    assert read_env_file(tmp_path / ".env") == {}
+
+
+def test_env_file_sets_other_names_as_well(tmp_path):
+    (tmp_path / ".env").write_text("# for Compose\nPOSTGRES_PASSWORD='a b'\n\nPORT=8001 # here\n")
+
+    assert read_env_file(tmp_path / ".env") == {"POSTGRES_PASSWORD": "a b", "PORT": "8001"}
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        ("\n# a\n\nUTILMETA_PRODUCTION: 1\n", "line 4 of .env is not NAME=value."),
+        ("UTILMETA_PRODUCTION\n", "line 1 of .env is not NAME=value."),
+        ("export UTILMETA_PRODUCTION\n", "line 1 of .env is not NAME=value."),
+        ("set UTILMETA_PRODUCTION=1\n", "line 1 of .env is not NAME=value."),
+        ("A=1\nUTILMETA_PRODUCTION='1\n", "line 2 of .env is not NAME=value."),
+        ("PORT=1\n\nA='\nUTILMETA_PRODUCTION=1\nB='\n", "line 3 of .env is not NAME=value."),
+        ("utilmeta_production=1\n", "line 1 of .env must have the name UTILMETA_PRODUCTION."),
+        ("UTILMETA-PRODUCTION=1\n", "line 1 of .env must have the name UTILMETA_PRODUCTION."),
+        ('"UTILMETA_PRODUCTION"=1\n', "line 1 of .env must have the name UTILMETA_PRODUCTION."),
+        ("A=1\n\ufeffUTILMETA_PRODUCTION=1\n", "line 2 of .env must have the name UTILMETA_PRODUCTION."),
+        ("PORT=1\nA=1\nPORT=2\n", "line 3 of .env sets a name that is set already."),
+    ],
+)
+@pytest.mark.parametrize("end", ["\n", "\r\n"], ids=["LF", "CRLF"])
+def test_env_file_that_says_something_else_than_it_seems_is_refused(tmp_path, content, line, end):
+    (tmp_path / ".env").write_bytes(content.replace("\n", end).encode())
+
+    with pytest.raises(ConfigError) as error:
+        read_env_file(tmp_path / ".env")
+
+    assert str(error.value) == line
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32-be"])
+def test_env_file_that_is_no_text_in_utf_8_is_refused(tmp_path, encoding):
+    (tmp_path / ".env").write_bytes("UTILMETA_PRODUCTION=1\n".encode(encoding))
+
+    with pytest.raises(ConfigError, match=r"^\.env is not a text in UTF-8\.$"):
+        read_env_file(tmp_path / ".env")
+
+
+def test_env_file_that_points_nowhere_is_refused(tmp_path):
+    (tmp_path / ".env").symlink_to(tmp_path / "missing")
+
+    with pytest.raises(ConfigError, match=r"^\.env cannot be read: No such file or directory\.$"):
+        read_env_file(tmp_path / ".env")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read anything")
+def test_env_file_that_may_not_be_read_is_refused(tmp_path):
+    (tmp_path / ".env").touch(mode=0)
+
+    with pytest.raises(ConfigError, match=r"^\.env cannot be read: Permission denied\.$"):
+        read_env_file(tmp_path / ".env")
 
 
 def test_nothing_else_reads_the_environment():

@@ -42,10 +42,13 @@ def prepare_development() -> None:
 def check_production() -> None:
     """Exit with one line when the database lacks migrations, which production never applies by itself.
 
-    Does nothing in development, and under a command (`meta migrate`, say). A database that cannot be
-    reached is no reason to exit: it may come back.
+    Says in development that it is that, and does nothing under a command (`meta migrate`, say). A database
+    that cannot be reached is no reason to exit: it may come back.
     """
-    if not settings.production or is_command():
+    if is_command():
+        return
+    if not settings.production:
+        print("demo-user: this is development mode; real users need UTILMETA_PRODUCTION=1.", file=sys.stderr)
         return
     try:
         missing = missing_migrations()
