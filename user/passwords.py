@@ -1,9 +1,11 @@
 """How passwords are kept: the field that hashes them, checking one, and a bound on hashes at once."""
 
+import hashlib
 import os
+import re
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from django.contrib.auth import hashers
@@ -11,6 +13,9 @@ from utilmeta.core.orm.backends.django import models as framework
 
 from config import settings
 from web.problems import Problem
+
+from .foreign_hashes import NO_PASSWORD as NO_PASSWORD
+from .foreign_hashes import in_django_form, verify_hash
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 # A hash keeps a core busy for about a third of a second, on purpose, and whoever waits for one keeps a
@@ -21,8 +26,8 @@ HASH_QUEUE_LENGTH = 2 if settings.production else 64
 HASH_QUEUE_SECONDS = 15
 # Threads of one process take turns of milliseconds: a queue that is full for so short a time is no storm.
 HASH_ADMISSION_SECONDS = 0.01
-# Django's mark for "no password": checking against it takes as long as against a real hash, and fails.
-NO_PASSWORD = hashers.UNUSABLE_PASSWORD_PREFIX
+# A salt that Django's PBKDF2 takes, finds long enough and makes by itself; the column has room for it.
+OWN_SALT = re.compile("[A-Za-z0-9]{22,48}")
 
 _admitted = threading.BoundedSemaphore(HASH_CONCURRENCY + HASH_QUEUE_LENGTH)
 _running = threading.BoundedSemaphore(HASH_CONCURRENCY)
@@ -69,12 +74,17 @@ def renew_hash(password: str, encoded: str) -> EncodedPassword:
 
 
 def salt_of(encoded: str) -> str:
-    """Return the salt of a hash: it is another one each time that a password is set."""
-    try:
-        salt: str = hashers.identify_hasher(encoded).decode(encoded)["salt"]
-    except ValueError:
-        return encoded
-    return salt
+    """Return the salt of a hash, which is another one each time that a password is set.
+
+    For a salt that PBKDF2 cannot do with (Argon2 has bytes), it is one that is made of it, so that the
+    hash of an upgrade has the same.
+    """
+    salt = encoded
+    # Whatever another system made of it, or a library that is missing, is no reason to fail.
+    with suppress(Exception):
+        encoded = in_django_form(encoded)
+        salt = hashers.identify_hasher(encoded).decode(encoded)["salt"]
+    return salt if OWN_SALT.fullmatch(salt) else hashlib.sha256(salt.encode()).hexdigest()[:32]
 
 
 def verify_password(password: str, encoded: str) -> tuple[bool, bool]:
@@ -84,7 +94,7 @@ def verify_password(password: str, encoded: str) -> tuple[bool, bool]:
     many hashes wait already.
     """
     with _turn_to_hash():
-        return hashers.verify_password(password, encoded)
+        return verify_hash(password, encoded)
 
 
 @contextmanager

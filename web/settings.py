@@ -27,6 +27,15 @@ MIDDLEWARE = [
 SETTINGS: dict[str, Any] = {
     "DATABASES": {"default": settings.database_url},
     "ALLOWED_HOSTS": settings.allowed_hosts,
+    # New passwords take the first; the others are of accounts from elsewhere, until their next login.
+    "PASSWORD_HASHERS": [
+        "django.contrib.auth.hashers.PBKDF2PasswordHasher",
+        "django.contrib.auth.hashers.PBKDF2SHA1PasswordHasher",
+        "django.contrib.auth.hashers.Argon2PasswordHasher",
+        "django.contrib.auth.hashers.BCryptSHA256PasswordHasher",
+        "user.foreign_hashes.BCryptPasswordHasher",
+        "user.foreign_hashes.ScryptPasswordHasher",
+    ],
     "SECRET_KEY_FALLBACKS": settings.secret_key_fallbacks,
     # Django's debug pages show settings, and other people's cookies.
     "DEBUG": False,
