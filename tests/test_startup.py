@@ -202,11 +202,19 @@ def test_environment_that_seems_to_say_production_does_not_start_development(env
 
 
 @development
-def test_wsgi_server_is_told_that_it_serves_development(tmp_path):
-    served = run(PYTHON, "-c", "import server", DATABASE_URL=f"sqlite:///{tmp_path}/db.sqlite3")
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("sh", "-c", 'exec granian --interface wsgi --port "$PORT" server:app'),
+        ("sh", "-c", 'exec gunicorn --bind "127.0.0.1:$PORT" --no-control-socket server:app'),
+    ],
+    ids=["granian", "gunicorn"],
+)
+def test_server_of_production_says_that_this_is_development(start, command):
+    process = start(*command, cwd=BASE_DIR).wait_until_it_serves()
 
-    assert served.returncode == 0
-    assert served.stderr == "demo-user: this is development mode; real users need UTILMETA_PRODUCTION=1.\n"
+    notice = "demo-user: this is development mode; real users need UTILMETA_PRODUCTION=1."
+    assert process.log.splitlines().count(notice) == 1
 
 
 def in_production(tmp_path, *command: str) -> subprocess.CompletedProcess[str]:

@@ -13,6 +13,8 @@ from django.db.migrations.executor import MigrationExecutor
 
 from config import EXIT_CODE, settings
 
+SERVERS = ("granian", "gunicorn")
+
 
 def prepare_development() -> None:
     """Make sure that the development server can serve: its port is free, its database up to date.
@@ -42,13 +44,16 @@ def prepare_development() -> None:
 def check_production() -> None:
     """Exit with one line when the database lacks migrations, which production never applies by itself.
 
-    Says in development that it is that, and does nothing under a command (`meta migrate`, say). A database
-    that cannot be reached is no reason to exit: it may come back.
+    Does nothing under a command (`meta migrate`, say), and in development, but that servers which are for
+    production say it. A database that cannot be reached is no reason to exit: it may come back.
     """
-    if is_command():
-        return
     if not settings.production:
-        print("demo-user: this is development mode; real users need UTILMETA_PRODUCTION=1.", file=sys.stderr)
+        if Path(sys.argv[0]).name in SERVERS:
+            print(
+                "demo-user: this is development mode; real users need UTILMETA_PRODUCTION=1.", file=sys.stderr
+            )
+        return
+    if is_command():
         return
     try:
         missing = missing_migrations()
