@@ -14,9 +14,12 @@ from user.passwords import EncodedPassword, salt_of
 
 from .support import OTHER_PASSWORD, PASSWORD, assert_problem, login
 
-ARGON2 = argon2.PasswordHasher(time_cost=1, memory_cost=64, parallelism=1).hash(PASSWORD)
-BCRYPT = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
-BCRYPT_SHA256 = hashers.BCryptSHA256PasswordHasher().encode(PASSWORD, bcrypt.gensalt(4))
+BCRYPT_SALT = b"$2b$04$abcdefghijklmnopqrstuu"
+ARGON2 = argon2.PasswordHasher(time_cost=1, memory_cost=64, parallelism=1).hash(
+    PASSWORD, salt=bytes(range(16))
+)
+BCRYPT = bcrypt.hashpw(PASSWORD.encode(), BCRYPT_SALT).decode()
+BCRYPT_SHA256 = hashers.BCryptSHA256PasswordHasher().encode(PASSWORD, BCRYPT_SALT)
 PBKDF2_SHA1 = hashers.PBKDF2SHA1PasswordHasher().encode(PASSWORD, "a-salt", 1)
 SCRYPT = hashers.ScryptPasswordHasher().encode(PASSWORD, "a salt", 16, 8, 1)
 # 64 MiB, where OpenSSL stops at 32 unless told otherwise.
@@ -112,7 +115,7 @@ def test_login_checks_a_foreign_hash_and_upgrades_it(client, import_bob, own_has
 
 def test_bcrypt_looks_at_the_72_bytes_that_it_always_did(client, import_bob):
     password = "ü" * 50
-    import_bob(bcrypt.hashpw(password.encode()[:72], bcrypt.gensalt(4)).decode())
+    import_bob(bcrypt.hashpw(password.encode()[:72], BCRYPT_SALT).decode())
 
     assert login(client, password=password).status_code == 200
     assert_problem(login(client, password=password[:-1]), 403, "invalid_credentials")
