@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import ipaddress
 import os
 import re
@@ -13,9 +14,9 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
-from dotenv import dotenv_values
+from dotenv.parser import parse_stream
 
 BASE_DIR = Path(__file__).resolve().parent
 DEVELOPMENT_SECRET_KEY = "development-only-this-key-is-public-and-protects-nothing"  # noqa: S105
@@ -66,12 +67,21 @@ def _whole_number(low: int, high: int) -> Callable[[str], int]:
     return parse
 
 
-def _text(text: str) -> str:
+def _secret_key(text: str) -> str:
+    if "," in text:  # it separates the keys of SECRET_KEY_FALLBACKS, where this one is to go some day
+        raise ValueError
     return text
 
 
 def _list(text: str) -> list[str]:
-    return [item.strip() for item in text.split(",") if item.strip()]
+    items = [item.strip() for item in text.split(",")] if text else []
+    if "" in items or len(set(items)) < len(items) or any(map(_is_quoted, items)):
+        raise ValueError
+    return items
+
+
+def _is_quoted(text: str) -> bool:
+    return len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
 
 
 def _log_level(text: str) -> str:
@@ -90,7 +100,15 @@ def _hosts(text: str) -> list[str]:
     hosts = _list(text.lower())
     if not hosts or not all(re.fullmatch(rf"\*|\.?{HOST_NAME}", host) for host in hosts):
         raise ValueError
+    for host in hosts:
+        _check_address(host)
     return hosts
+
+
+def _check_address(host: str) -> None:
+    """Raise ValueError for an IPv6 address in another form than the short one, which is what clients send."""
+    if host.startswith("[") and host != f"[{ipaddress.IPv6Address(host[1:-1])}]":
+        raise ValueError
 
 
 def is_origin(text: str) -> bool:
@@ -98,12 +116,12 @@ def is_origin(text: str) -> bool:
 
     That is scheme, host, and the port if it is not the usual one.
     """
+    match = re.fullmatch(rf"(https?|capacitor|ionic)://{HOST_NAME}(:[1-9][0-9]*)?", text)
+    if not match or len(text) > ORIGIN_MAX_LENGTH:
+        return False
     try:
-        return (
-            len(text) <= ORIGIN_MAX_LENGTH
-            and bool(re.fullmatch(rf"(https?|capacitor|ionic)://{HOST_NAME}(:[0-9]+)?", text))
-            and urlsplit(text).port not in (0, {"http": 80, "https": 443}.get(urlsplit(text).scheme, 0))
-        )
+        _check_address(match[2])
+        return urlsplit(text).port not in (0, {"http": 80, "https": 443}.get(match[1], 0))
     except ValueError:  # no such port or IP address
         return False
 
@@ -126,9 +144,14 @@ def _redis_url(text: str) -> str:
     if text:
         parts = urlsplit(text)
         number = parts.path.removeprefix("/") or "0"
+        options = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
         if not re.fullmatch(r"rediss?", parts.scheme) or not parts.hostname or parts.port == 0:
             raise ValueError
-        if not number.isdecimal() or not find_spec("redis"):
+        if not re.fullmatch("[0-9]+", number) or not find_spec("redis"):
+            raise ValueError
+        # What redis leaves out without a word: a fragment, an option without a value, the second of two.
+        names = [name for name, _ in options] + ["db"] * (parts.path not in ("", "/"))
+        if "#" in text or not all(value for _, value in options) or len(set(names)) < len(names):
             raise ValueError
         # Raises what it cannot connect with, but does not connect.
         import_module("redis").ConnectionPool.from_url(text).make_connection()
@@ -137,22 +160,28 @@ def _redis_url(text: str) -> str:
 
 def _database(text: str) -> dict[str, Any]:
     """Return Django's settings of the database at a URL: SQLite (relative to this folder) or PostgreSQL."""
-    scheme, separator, rest = text.partition("://")
+    scheme, separator, _ = text.partition("://")
     if not separator or scheme not in ("sqlite", "postgresql", "postgres"):
         raise ValueError
-    database = _sqlite(rest) if scheme == "sqlite" else _postgresql(text)
+    database = _sqlite(text) if scheme == "sqlite" else _postgresql(text)
     # Connections last; framework/connections.py finds out which have been cut.
     return database | {"CONN_MAX_AGE": None}
 
 
-def _sqlite(path: str) -> dict[str, Any]:
-    """Return Django's settings of a SQLite file at `/FILE`, or `//FILE` where FILE is absolute."""
-    name = path.removeprefix("/")
-    if not path.startswith("/") or not name or name == ":memory:" or "?" in name:
+def _sqlite(text: str) -> dict[str, Any]:
+    """Return Django's settings of the SQLite file at a URL, whose path may be percent-encoded.
+
+    Raises ValueError for a URL that a parser would cut: at `#` and `?`, or a host before the path.
+    """
+    path = text.removeprefix("sqlite:///")
+    if path == text or re.search("[#?]|%(?![0-9A-Fa-f]{2})", path):
+        raise ValueError
+    path = unquote(path, errors="strict")
+    if not path.isprintable() or path == ":memory:" or path.rpartition("/")[2] in ("", ".", ".."):
         raise ValueError
     return {
         "ENGINE": "django.db.backends.sqlite3",
-        "NAME": str(BASE_DIR / name),
+        "NAME": str(BASE_DIR / path),
         "OPTIONS": {
             # A transaction that reads and then writes fails at once with "database is locked" when
             # another one wrote in between; one that takes the lock first waits for its turn.
@@ -196,13 +225,16 @@ class Settings:
     """The settings, one attribute each, named like their environment variables in lower case."""
 
     utilmeta_production: bool = _setting("false", "true, false, 1 or 0", _boolean)
-    secret_key: str = _setting("", f"{SECRET_KEY_MIN_LENGTH} characters or more", _text, secret=True)
+    secret_key: str = _setting(
+        "", f"{SECRET_KEY_MIN_LENGTH} characters or more, none of them a comma", _secret_key, secret=True
+    )
     secret_key_fallbacks: list[str] = _setting(
-        "", "former secret keys, separated by commas", _list, secret=True
+        "", "former secret keys, separated by single commas, each once", _list, secret=True
     )
     database_url: dict[str, Any] = _setting(
         "sqlite:///db.sqlite3",
-        "sqlite:///FILE, or postgresql://USER:PASSWORD@HOST:PORT/NAME with the extra `postgres` installed",
+        "sqlite:///FILE with # ? and % percent-encoded, or "
+        "postgresql://USER:PASSWORD@HOST:PORT/NAME with the extra `postgres` installed",
         _database,
         secret=True,
     )
@@ -213,10 +245,12 @@ class Settings:
         secret=True,
     )
     allowed_hosts: list[str] = _setting(
-        "localhost,127.0.0.1,[::1]", "host names, separated by commas", _hosts
+        "localhost,127.0.0.1,[::1]",
+        "host names without a port, separated by single commas, each once",
+        _hosts,
     )
     trusted_origins: list[str] = _setting(
-        "", "origins like https://app.example.com, separated by commas", _origins
+        "", "origins like https://app.example.com, separated by single commas, each once", _origins
     )
     cookie_name: str = _setting(
         "sessionid", "1 to 64 letters, digits, - and _, without the prefix __Host- or __Secure-", _cookie_name
@@ -271,26 +305,72 @@ class Settings:
             name, text = setting.name.upper(), environ.get(setting.name.upper())
             try:
                 text = setting.metadata["default"] if text is None else text.strip()
-                text.encode()  # raises for bytes that are not UTF-8
+                # What is not printable is a line end, say, or bytes that are not UTF-8.
+                if not text.isprintable() or _is_quoted(text):
+                    raise ValueError
                 values[setting.name] = setting.metadata["parse"](text)
             except PasswordEncodingError:
                 raise ConfigError(
                     f"{name}: percent-encode the password where it has one of / ? # @ %, as in %40 for @."
                 ) from None
             except Exception:  # noqa: BLE001  (the answer is the same)
+                if text and _is_quoted(text):  # as Docker's --env-file leaves them
+                    raise ConfigError(f"{name} has quotes around its value. Leave them out.") from None
                 raise ConfigError(f"{name} takes {setting.metadata['takes']}.") from None
         settings = cls(**values)
-        if settings.production:
-            if (
-                len(settings.secret_key) < SECRET_KEY_MIN_LENGTH
-                or settings.secret_key == DEVELOPMENT_SECRET_KEY
-            ):
-                raise ConfigError(
-                    f"SECRET_KEY takes {SECRET_KEY_MIN_LENGTH} characters or more, your own, in production."
-                )
-        else:
+        if not settings.production:
             settings.secret_key = settings.secret_key or DEVELOPMENT_SECRET_KEY
+        settings._check_keys()
         return settings
+
+    def _check_keys(self) -> None:
+        if self.secret_key in self.secret_key_fallbacks:
+            raise ConfigError("SECRET_KEY_FALLBACKS takes former secret keys, and SECRET_KEY is none.")
+        keys = {"SECRET_KEY": [self.secret_key], "SECRET_KEY_FALLBACKS": self.secret_key_fallbacks}
+        for name, texts in keys.items() if self.production else ():
+            if any(len(text) < SECRET_KEY_MIN_LENGTH or text == DEVELOPMENT_SECRET_KEY for text in texts):
+                raise ConfigError(
+                    f"{name} takes {SECRET_KEY_MIN_LENGTH} characters or more, your own, in production."
+                )
+
+
+def read_env_file(path: Path) -> dict[str, str]:
+    """Return what a file `.env` sets, and nothing when there is none.
+
+    Raises ConfigError, with the number of the line and never what stands there, for a file that sets
+    something else than it seems to: python-dotenv leaves out what it does not understand.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        if "\0" in text:  # UTF-16
+            raise ConfigError(".env is not a text in UTF-8.")
+    except UnicodeDecodeError:
+        raise ConfigError(".env is not a text in UTF-8.") from None
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) and not path.is_symlink():
+            return {}
+        raise ConfigError(f".env cannot be read: {os.strerror(error.errno or 0)}.") from None
+    values: dict[str, str] = {}
+    for binding in parse_stream(io.StringIO(text)):
+        statement = binding.original.string.lstrip()
+        number = binding.original.line + binding.original.string.removesuffix(statement).count("\n")
+        line, name, value = f"line {number} of .env", binding.key, binding.value
+        # A quote that is never closed takes the lines below it for its own.
+        if binding.error or (name and value is None) or "\n" in statement.rstrip():
+            raise ConfigError(f"{line} is not NAME=value.")
+        if name and value is not None:
+            _check_spelling(name, line, [field.name.upper() for field in fields(Settings)])
+            if name in values:
+                raise ConfigError(f"{line} sets a name that is set already.")
+            values[name] = value
+    return values
+
+
+def _check_spelling(name: str, place: str, names: list[str]) -> None:
+    """Raise ConfigError for a name that is one of some others but for case, marks and what nobody sees."""
+    for right in names:
+        if name != right and re.sub(r"[\W_]", "", name).upper() == right.replace("_", ""):
+            raise ConfigError(f"{place} must have the name {right}.")
 
 
 def load_or_exit() -> Settings:
@@ -299,10 +379,11 @@ def load_or_exit() -> Settings:
     Exits with one line on standard error, and EXIT_CODE, when one of them is wrong.
     """
     try:
-        return Settings.load({**dotenv_values(BASE_DIR / ".env", interpolate=False), **os.environ})
-    except (ConfigError, UnicodeDecodeError) as error:
-        line = str(error) if isinstance(error, ConfigError) else ".env is not a text in UTF-8."
-        print(f"demo-user cannot start: {line}", file=sys.stderr)
+        for name in os.environ:  # of the others, some are everybody's in lower case
+            _check_spelling(name, "the environment", ["UTILMETA_PRODUCTION"])
+        return Settings.load({**read_env_file(BASE_DIR / ".env"), **os.environ})
+    except ConfigError as error:
+        print(f"demo-user cannot start: {error}", file=sys.stderr)
         sys.exit(EXIT_CODE)
 
 

@@ -1,12 +1,13 @@
 """The settings: what each takes, and what it refuses."""
 
 import dataclasses
+import os
 import re
 
 import pytest
 from dotenv import dotenv_values
 
-from config import BASE_DIR, DEVELOPMENT_SECRET_KEY, ConfigError, Settings
+from config import BASE_DIR, DEVELOPMENT_SECRET_KEY, ConfigError, Settings, read_env_file
 
 KEY = "k" * 50
 
@@ -35,7 +36,8 @@ def test_example_lists_every_setting_with_its_default():
     [
         ("UTILMETA_PRODUCTION", "false", False),
         ("UTILMETA_PRODUCTION", "0", False),
-        ("SECRET_KEY_FALLBACKS", "a, b,", ["a", "b"]),
+        ("SECRET_KEY_FALLBACKS", "a, b", ["a", "b"]),
+        ("SECRET_KEY_FALLBACKS", "", []),
         ("REDIS_URL", "redis://localhost:6379/1", "redis://localhost:6379/1"),
         (
             "REDIS_URL",
@@ -91,6 +93,20 @@ def test_production_is_read(text):
         ("DATABASE_URL", "postgresql://localhost:0/db"),
         ("DATABASE_URL", "postgresql://a:1,b:99999/db"),
         ("DATABASE_URL", "sqlite:///db.sqlite3?timeout=abc"),
+        ("DATABASE_URL", "sqlite:///"),
+        ("DATABASE_URL", "sqlite:///:memory:"),
+        ("DATABASE_URL", "sqlite:///users#1.db"),  # a fragment, without which users is left
+        ("DATABASE_URL", "sqlite:///users.db#"),
+        ("DATABASE_URL", "sqlite:///100%.db"),
+        ("DATABASE_URL", "sqlite:///%ff.db"),
+        ("DATABASE_URL", "sqlite:///users%00.db"),
+        ("DATABASE_URL", "sqlite:///%2F"),
+        ("DATABASE_URL", "sqlite:///data/"),  # a file that is called data
+        ("DATABASE_URL", "sqlite:///data/."),
+        ("DATABASE_URL", "sqlite:///.."),
+        ("DATABASE_URL", "sqlite://data/users.db"),  # a host, which is left out
+        ("DATABASE_URL", "sqlite:users.db"),
+        ("DATABASE_URL", "SQLITE:///users.db"),
         ("DATABASE_URL", "postgresql://localhost/db?nonsense=1"),
         ("REDIS_URL", "http://localhost"),
         ("REDIS_URL", "redis://"),
@@ -100,14 +116,33 @@ def test_production_is_read(text):
         ("REDIS_URL", "redis://localhost/0?db=x"),
         ("REDIS_URL", "redis://localhost/0?socket_timeout=abc"),
         ("REDIS_URL", "redis://localhost/0?nonsense=1"),
+        ("REDIS_URL", "redis://localhost/1#2"),
+        ("REDIS_URL", "redis://user:12#34@redis.example/0"),  # port 12 of a host that is called user
+        ("REDIS_URL", "redis://user:12?34@redis.example/0"),
+        ("REDIS_URL", "redis://localhost/1?db=2"),
+        ("REDIS_URL", "redis://localhost/?db=1&db=2"),
+        ("REDIS_URL", "rediss://localhost/0?ssl_ca_certs="),
+        ("REDIS_URL", "redis://localhost/\N{ARABIC-INDIC DIGIT ONE}"),
         ("SECRET_KEY", "\udcff" * 60),
+        ("SECRET_KEY", "k" * 25 + "," + "k" * 25),  # SECRET_KEY_FALLBACKS would take it for two
+        ("SECRET_KEY", "k" * 50 + "\N{ZERO WIDTH SPACE}k"),
         ("SECRET_KEY_FALLBACKS", "\udcff"),
+        ("SECRET_KEY_FALLBACKS", "a,,b"),
+        ("SECRET_KEY_FALLBACKS", "a,b,"),
+        ("SECRET_KEY_FALLBACKS", "a,b,a"),
+        ("SECRET_KEY_FALLBACKS", "a,'b'"),
         ("ALLOWED_HOSTS", ""),
         ("ALLOWED_HOSTS", " , "),
         ("ALLOWED_HOSTS", "a b"),
         ("ALLOWED_HOSTS", "http://example.com"),
         ("ALLOWED_HOSTS", "example.com:80"),
         ("ALLOWED_HOSTS", "ex*mple.com"),
+        ("ALLOWED_HOSTS", "example.com,"),
+        ("ALLOWED_HOSTS", "example.com,Example.com"),
+        ("ALLOWED_HOSTS", "'a.example',b.example"),
+        ("ALLOWED_HOSTS", "[::1]:8000"),
+        ("ALLOWED_HOSTS", "[1]"),
+        ("ALLOWED_HOSTS", "[0:0:0:0:0:0:0:1]"),  # clients write [::1]
         ("TRUSTED_ORIGINS", "example.com"),
         ("TRUSTED_ORIGINS", "*"),
         ("TRUSTED_ORIGINS", "https://*.example.com"),
@@ -144,6 +179,10 @@ def test_production_is_read(text):
                 "a" * 65,
             )
         ),
+        ("TRUSTED_ORIGINS", "https://example.com:08443"),
+        ("TRUSTED_ORIGINS", "https://a.example,https://a.example"),
+        ("TRUSTED_ORIGINS", "https://a.example,"),
+        ("TRUSTED_ORIGINS", "https://[0::1]"),
         ("TRUSTED_PROXIES", "-1"),
         ("TRUSTED_PROXIES", "many"),
         ("HOST", "example.com"),
@@ -172,6 +211,32 @@ def test_production_needs_a_secret_key_of_its_own(key):
     assert not key or key not in str(error.value)
 
 
+@pytest.mark.parametrize("former", ["short-secret", "k" * 49, DEVELOPMENT_SECRET_KEY])
+def test_production_takes_no_former_key_that_anybody_could_guess(former):
+    fallbacks = f"{'o' * 50},{former}"
+
+    with pytest.raises(ConfigError, match=r"^SECRET_KEY_FALLBACKS takes 50 characters or more") as error:
+        Settings.load(PRODUCTION | {"SECRET_KEY_FALLBACKS": fallbacks})
+
+    assert former not in str(error.value)
+
+
+def test_present_key_is_no_former_one():
+    with pytest.raises(ConfigError, match=r"^SECRET_KEY_FALLBACKS takes former") as error:
+        Settings.load({"SECRET_KEY": KEY, "SECRET_KEY_FALLBACKS": f"{'o' * 50},{KEY}"})
+
+    assert KEY not in str(error.value)
+
+
+@pytest.mark.parametrize("quote", ["'", '"'])
+@pytest.mark.parametrize(("name", "text"), [("SECRET_KEY", KEY), ("REDIS_URL", ""), ("THROTTLE", "on")])
+def test_quotes_that_were_left_around_a_value_are_refused(name, text, quote):
+    with pytest.raises(ConfigError, match=rf"^{name} has quotes around its value[^\n]*\.$") as error:
+        Settings.load({name: f"{quote}{text}{quote}"})
+
+    assert KEY not in str(error.value)
+
+
 def test_refused_secret_is_not_shown():
     with pytest.raises(ConfigError) as error:
         Settings.load({"DATABASE_URL": "mysql://root:hunter2@localhost/db"})
@@ -186,6 +251,8 @@ def test_refused_secret_is_not_shown():
         ("sqlite:///db.sqlite3", str(BASE_DIR / "db.sqlite3")),
         ("sqlite:///data/users.db", str(BASE_DIR / "data/users.db")),
         ("sqlite:////var/lib/users.db", "/var/lib/users.db"),
+        ("sqlite:///our users%231.db", str(BASE_DIR / "our users#1.db")),
+        ("sqlite:///100%25.db", str(BASE_DIR / "100%.db")),
     ],
 )
 def test_sqlite_file_is_found_whatever_the_working_directory(monkeypatch, tmp_path, url, name):
@@ -259,12 +326,71 @@ def test_settings_do_not_show_their_secrets():
         | {
             "DATABASE_URL": "postgresql://u:hunter2@h/n",
             "REDIS_URL": "redis://:hunter2@h",
-            "SECRET_KEY_FALLBACKS": "hunter2",
+            "SECRET_KEY_FALLBACKS": "hunter2" * 8,
         }
     )
 
     assert "hunter2" not in repr(settings)
     assert KEY not in repr(settings)
+
+
+def test_env_file_need_not_be_there(tmp_path):
+    assert read_env_file(tmp_path / ".env") == {}
+
+
+def test_env_file_sets_other_names_as_well(tmp_path):
+    (tmp_path / ".env").write_text("# for Compose\nPOSTGRES_PASSWORD='a b'\n\nPORT=8001 # here\n")
+
+    assert read_env_file(tmp_path / ".env") == {"POSTGRES_PASSWORD": "a b", "PORT": "8001"}
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        ("\n# a\n\nUTILMETA_PRODUCTION: 1\n", "line 4 of .env is not NAME=value."),
+        ("UTILMETA_PRODUCTION\n", "line 1 of .env is not NAME=value."),
+        ("export UTILMETA_PRODUCTION\n", "line 1 of .env is not NAME=value."),
+        ("set UTILMETA_PRODUCTION=1\n", "line 1 of .env is not NAME=value."),
+        ("A=1\nUTILMETA_PRODUCTION='1\n", "line 2 of .env is not NAME=value."),
+        ("PORT=1\n\nA='\nUTILMETA_PRODUCTION=1\nB='\n", "line 3 of .env is not NAME=value."),
+        ("utilmeta_production=1\n", "line 1 of .env must have the name UTILMETA_PRODUCTION."),
+        ("UTILMETA-PRODUCTION=1\n", "line 1 of .env must have the name UTILMETA_PRODUCTION."),
+        ('"UTILMETA_PRODUCTION"=1\n', "line 1 of .env must have the name UTILMETA_PRODUCTION."),
+        ("A=1\n\ufeffUTILMETA_PRODUCTION=1\n", "line 2 of .env must have the name UTILMETA_PRODUCTION."),
+        ("PORT=1\nA=1\nPORT=2\n", "line 3 of .env sets a name that is set already."),
+    ],
+)
+@pytest.mark.parametrize("end", ["\n", "\r\n"], ids=["LF", "CRLF"])
+def test_env_file_that_says_something_else_than_it_seems_is_refused(tmp_path, content, line, end):
+    (tmp_path / ".env").write_bytes(content.replace("\n", end).encode())
+
+    with pytest.raises(ConfigError) as error:
+        read_env_file(tmp_path / ".env")
+
+    assert str(error.value) == line
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32-be"])
+def test_env_file_that_is_no_text_in_utf_8_is_refused(tmp_path, encoding):
+    (tmp_path / ".env").write_bytes("UTILMETA_PRODUCTION=1\n".encode(encoding))
+
+    with pytest.raises(ConfigError, match=r"^\.env is not a text in UTF-8\.$"):
+        read_env_file(tmp_path / ".env")
+
+
+def test_env_file_that_points_nowhere_is_refused(tmp_path):
+    (tmp_path / ".env").symlink_to(tmp_path / "missing")
+
+    with pytest.raises(ConfigError, match=r"^\.env cannot be read: No such file or directory\.$"):
+        read_env_file(tmp_path / ".env")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read anything")
+def test_env_file_that_may_not_be_read_is_refused(tmp_path):
+    (tmp_path / ".env").touch(mode=0)
+
+    with pytest.raises(ConfigError, match=r"^\.env cannot be read: Permission denied\.$"):
+        read_env_file(tmp_path / ".env")
 
 
 def test_nothing_else_reads_the_environment():

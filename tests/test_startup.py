@@ -133,35 +133,106 @@ def test_production_is_not_served_by_the_development_server(start):
     assert_refused(process, "granian --interface wsgi server:app")
 
 
-def test_env_file_is_read_after_the_environment(tmp_path):
+@pytest.fixture
+def env_file(tmp_path):
+    """Return a function that starts `config.py` as a process, with a file `.env` beside it."""
     for name in ("config.py", "meta.ini"):
         (tmp_path / name).write_text((BASE_DIR / name).read_text())
-    (tmp_path / ".env").write_text(
-        '# a comment\nexport PORT="8123"  # another\nTHROTTLE=off\nSECRET_KEY="a=b#c"\n'
-    )
-    code = "import config; print(config.settings.port, config.settings.throttle, config.settings.secret_key)"
 
-    result = run(
-        PYTHON,
-        "-c",
-        code,
-        cwd=tmp_path,
-        without=("PORT", "SECRET_KEY"),
-        THROTTLE="on",
-        UTILMETA_PRODUCTION="0",
-    )
+    def start_with(content: bytes | None, **environment: str) -> subprocess.CompletedProcess[str]:
+        if content is not None:
+            (tmp_path / ".env").write_bytes(content)
+        code = "from config import settings as s; print(s.production, s.port, s.throttle, s.secret_key)"
+        without = [name for name in os.environ if hasattr(settings, name.lower())]
+        return run(PYTHON, "-c", code, cwd=tmp_path, without=without, **environment)
 
-    assert result.stdout == "8123 True a=b#c\n", result.stderr
+    return start_with
 
 
-def test_env_file_that_is_no_text_is_refused(tmp_path):
-    (tmp_path / "config.py").write_text((BASE_DIR / "config.py").read_text())
-    (tmp_path / ".env").write_bytes(b"PORT=\xff\n")
-
-    result = run(PYTHON, "-c", "import config", cwd=tmp_path)
-
+def assert_not_started(result: subprocess.CompletedProcess[str], line: str) -> None:
+    """Check that a process ended with one line, before it did anything."""
     assert result.returncode == EXIT_CODE
-    assert result.stderr == "demo-user cannot start: .env is not a text in UTF-8.\n"
+    assert result.stdout == ""
+    assert result.stderr == f"demo-user cannot start: {line}\n"
+
+
+def test_env_file_is_read_after_the_environment(env_file):
+    content = b'# a comment\nexport PORT="8123"  # another\nTHROTTLE=off\nSECRET_KEY="a=b#c"\n'
+
+    result = env_file(content, THROTTLE="on")
+
+    assert result.stdout == "False 8123 True a=b#c\n", result.stderr
+
+
+KEY_LINE = f"SECRET_KEY={SECRET_KEY}\n"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xef\xbb\xbfUTILMETA_PRODUCTION=1\n" + KEY_LINE.encode(),
+        f"UTILMETA_PRODUCTION=1\r\n{KEY_LINE}".encode(),
+        f"UTILMETA_PRODUCTION=1\r{KEY_LINE}".encode(),
+        f"export UTILMETA_PRODUCTION=1\n{KEY_LINE}".encode(),
+        f"UTILMETA_PRODUCTION = 1\n{KEY_LINE}".encode(),
+        f"\n\n  UTILMETA_PRODUCTION='true'  # for real users\n{KEY_LINE}".encode(),
+    ],
+    ids=["byte order mark", "CRLF", "CR", "export", "spaces", "quotes"],
+)
+def test_env_file_of_any_editor_starts_production(env_file, content):
+    result = env_file(content)
+
+    assert result.stdout.startswith("True "), result.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (b"SECRET_KEY=hunter2\nUTILMETA_PRODUCTION: hunter2\n", "line 2 of .env is not NAME=value."),
+        (b"utilmeta_production=1\n", "line 1 of .env must have the name UTILMETA_PRODUCTION."),
+        (b"UTILMETA_PRODUCTION=\n", "UTILMETA_PRODUCTION takes true, false, 1 or 0."),
+        ("UTILMETA_PRODUCTION=1\n".encode("utf-16"), ".env is not a text in UTF-8."),
+    ],
+)
+def test_env_file_that_cannot_be_read_as_one_is_refused(env_file, content, line):
+    assert_not_started(env_file(content), line)
+
+
+def test_folder_in_the_place_of_the_env_file_is_refused(env_file, tmp_path):
+    (tmp_path / ".env").mkdir()  # as Docker makes one for a file that is not there
+
+    assert_not_started(env_file(None), ".env cannot be read: Is a directory.")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "line"),
+    [
+        ("UTILMETA_PRODUCTION", "", "UTILMETA_PRODUCTION takes true, false, 1 or 0."),
+        ("utilmeta_production", "1", "the environment must have the name UTILMETA_PRODUCTION."),
+        ("UTILMETA_PRODUCTION ", "1", "the environment must have the name UTILMETA_PRODUCTION."),
+        ("\ufeffUTILMETA_PRODUCTION", "1", "the environment must have the name UTILMETA_PRODUCTION."),
+    ],
+)
+def test_environment_that_seems_to_say_production_does_not_start_development(env_file, name, value, line):
+    content = f"UTILMETA_PRODUCTION=1\n{KEY_LINE}".encode()
+
+    assert_not_started(env_file(content, **{name: value}), line)
+
+
+@development
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("sh", "-c", 'exec granian --interface wsgi --port "$PORT" server:app'),
+        ("sh", "-c", 'exec gunicorn --bind "127.0.0.1:$PORT" --no-control-socket server:app'),
+    ],
+    ids=["granian", "gunicorn"],
+)
+def test_server_of_production_says_that_this_is_development(start, command):
+    process = start(*command, cwd=BASE_DIR).wait_until_it_serves()
+
+    notice = "demo-user: this is development mode; real users need UTILMETA_PRODUCTION=1."
+    assert process.log.splitlines().count(notice) == 1
 
 
 def in_production(tmp_path, *command: str) -> subprocess.CompletedProcess[str]:

@@ -4,6 +4,7 @@ import json
 import os
 import sqlite3
 import sys
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from getpass import getpass
@@ -61,7 +62,7 @@ def find_user(username: str) -> User:
 
 
 def read_password() -> str:
-    """Return a password: typed twice at a terminal, the first line of standard input otherwise.
+    """Return a password: typed twice at a terminal, the first line of standard input, in UTF-8, otherwise.
 
     Raises CommandError when the two differ, or are no text, or cannot be read.
     """
@@ -69,7 +70,10 @@ def read_password() -> str:
         raise CommandError("There is no standard input to read a password from.")
     try:
         if not sys.stdin.isatty():
-            return sys.stdin.readline().removesuffix("\n").removesuffix("\r")
+            # UTF-8 whatever the locale says, as a client sends it, and without the mark that some editors put
+            # before it: nobody could type the password that they would make of it.
+            line = sys.stdin.buffer.readline().removeprefix(BOM_UTF8)
+            return line.decode().removesuffix("\n").removesuffix("\r")
         password = getpass("Password: ")
         if getpass("Password (again): ") != password:
             raise CommandError("The two passwords differ.")

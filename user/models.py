@@ -10,7 +10,8 @@ class User(models.Model):  # type: ignore[django-manager-missing]  # (Session's 
     """An account."""
 
     username = models.CharField(max_length=20, unique=True)
-    password = PasswordField(max_length=100)
+    # The column is 80 characters longer than this salt may be: 128, as Django's own, which its scrypt fills.
+    password = PasswordField(max_length=100, salt_length=48)
     signup_time = models.DateTimeField(auto_now_add=True)
 
 

@@ -2,11 +2,12 @@
 
 import hashlib
 import os
+import re
 import time
 import zlib
 from base64 import b64encode
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from typing import Any
 
@@ -20,6 +21,9 @@ from framework.fair_queue import FairQueue, QueueFullError
 from framework.machine_slots import MachineSlots
 from web.problems import Problem
 
+from .foreign_hashes import NO_PASSWORD as NO_PASSWORD
+from .foreign_hashes import in_django_form, verify_hash
+
 try:
     from Crypto.Hash import SHA256
     from Crypto.Protocol import KDF
@@ -31,8 +35,8 @@ CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os
 HASH_CONCURRENCY = settings.hash_concurrency or CORES
 # Who has waited for that long has given up.
 HASH_QUEUE_SECONDS = 15
-# Django's mark for "no password": checking against it takes as long as against a real hash, and fails.
-NO_PASSWORD = hashers.UNUSABLE_PASSWORD_PREFIX
+# A salt that Django's PBKDF2 takes, finds long enough and makes by itself; the column has room for it.
+OWN_SALT = re.compile("[A-Za-z0-9]{22,48}")
 
 # What returns the 32 bytes of PBKDF2-HMAC-SHA256 for a password, a salt and a number of rounds.
 Pbkdf2 = Callable[[bytes, bytes, int], bytes]
@@ -113,12 +117,17 @@ def rehash_password(password: str, encoded: str) -> EncodedPassword:
 
 
 def salt_of(encoded: str) -> str:
-    """Return the salt of a hash: it is another one each time that a password is set."""
-    try:
-        salt: str = hashers.identify_hasher(encoded).decode(encoded)["salt"]
-    except ValueError:
-        return encoded
-    return salt
+    """Return the salt of a hash, which is another one each time that a password is set.
+
+    For a salt that PBKDF2 cannot do with (Argon2 has bytes), it is one that is made of it, so that the
+    hash of an upgrade has the same.
+    """
+    salt = encoded
+    # Whatever another system made of it, or a library that is missing, is no reason to fail.
+    with suppress(Exception):
+        encoded = in_django_form(encoded)
+        salt = hashers.identify_hasher(encoded).decode(encoded)["salt"]
+    return salt if OWN_SALT.fullmatch(salt) else hashlib.sha256(salt.encode()).hexdigest()[:32]
 
 
 def verify_password(password: str, encoded: str) -> tuple[bool, bool]:
@@ -126,7 +135,7 @@ def verify_password(password: str, encoded: str) -> tuple[bool, bool]:
 
     Takes as long as a hash takes, also with NO_PASSWORD. Call it in a `hashing_slot`.
     """
-    return hashers.verify_password(password, encoded)
+    return verify_hash(password, encoded)
 
 
 @cache

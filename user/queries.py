@@ -1,5 +1,6 @@
 """What is asked of the tables of users and sessions."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -51,3 +52,20 @@ def end_session(hashed_key: str) -> tuple[bool, int | None]:
         cursor.execute(f"{sql} RETURNING user_id", parameters)
         row = cursor.fetchone()
     return (True, row[0]) if row else (False, None)
+
+
+def add_users(accounts: Sequence[tuple[str, str, datetime]]) -> int:
+    """Insert those of some accounts whose names are free, with one statement; return how many there were.
+
+    An account is a normalised username, a hash, and the time of the signup, for which the ORM would put now.
+    """
+    connection = connections[DEFAULT_DB_ALIAS]
+    as_column = connection.ops.adapt_datetimefield_value
+    sql = (
+        f"INSERT INTO {User._meta.db_table} (username, password, signup_time)"  # noqa: S608
+        f" VALUES {', '.join(['(%s, %s, %s)'] * len(accounts))} ON CONFLICT (username) DO NOTHING"
+    )
+    values = [value for name, encoded, time in accounts for value in (name, encoded, as_column(time))]
+    with connection.cursor() as cursor:
+        cursor.execute(sql, values)
+        return int(cursor.rowcount)

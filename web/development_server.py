@@ -47,8 +47,8 @@ class RequestHandler(basehttp.WSGIRequestHandler):
     def read_chunks(self, *, known: bool) -> None:
         """Give the application a body whose length is declared.
 
-        A body that is too large is passed on as a length alone, which is refused (413), and one whose end is not
-        known as chunks that this server cannot read, which are malformed (400).
+        A body that is too large is passed on as a length alone, which is refused (413), and one whose end is
+        not known as chunks that this server cannot read, which are malformed (400).
         """
         body: bytes | None = b""
         try:
@@ -74,10 +74,10 @@ class RequestHandler(basehttp.WSGIRequestHandler):
         """
         super().handle()
         if self.in_doubt:
-            self.connection.settimeout(LINGER_SECONDS)
+            self.connection.settimeout(LINGER_SECONDS)  # type: ignore[attr-defined]
             with suppress(OSError):
                 for _ in range(LINGER_READS):
-                    if not self.connection.recv(65_536):
+                    if not self.connection.recv(65_536):  # type: ignore[attr-defined]
                         break
 
 

@@ -3,7 +3,6 @@
 from functools import partial
 from typing import Any
 
-from django.conf import global_settings
 from django.core import signals
 from django.core.cache import close_caches
 from django.db import reset_queries
@@ -30,9 +29,16 @@ MIDDLEWARE = [
 SETTINGS: dict[str, Any] = {
     "DATABASES": {"default": settings.database_url},
     "ALLOWED_HOSTS": settings.allowed_hosts,
+    # New passwords take the first; the others are of accounts from elsewhere, until their next login.
+    "PASSWORD_HASHERS": [
+        "user.passwords.PBKDF2PasswordHasher",
+        "django.contrib.auth.hashers.PBKDF2SHA1PasswordHasher",
+        "django.contrib.auth.hashers.Argon2PasswordHasher",
+        "django.contrib.auth.hashers.BCryptSHA256PasswordHasher",
+        "user.foreign_hashes.BCryptPasswordHasher",
+        "user.foreign_hashes.ScryptPasswordHasher",
+    ],
     "SECRET_KEY_FALLBACKS": settings.secret_key_fallbacks,
-    # The first one hashes new passwords; the others are Django's, and read what it can read.
-    "PASSWORD_HASHERS": ["user.passwords.PBKDF2PasswordHasher", *global_settings.PASSWORD_HASHERS[1:]],
     # Django's debug pages show settings, and other people's cookies.
     "DEBUG": False,
     "LOGGING_CONFIG": None,

@@ -16,6 +16,8 @@ from django.db.migrations.executor import MigrationExecutor
 
 from config import EXIT_CODE, settings
 
+SERVERS = ("granian", "gunicorn")
+
 logger = logging.getLogger("demo-user")
 
 
@@ -52,10 +54,16 @@ def prepare_development() -> None:
 def check_production() -> None:
     """Exit with one line when the database lacks migrations, which production never applies by itself.
 
-    Does nothing in development, and under a command (`meta migrate`, say). A database that cannot be
-    reached is no reason to exit: it may come back.
+    Does nothing under a command (`meta migrate`, say), and in development, but that servers which are for
+    production say it. A database that cannot be reached is no reason to exit: it may come back.
     """
-    if not settings.production or is_command():
+    if not settings.production:
+        if Path(sys.argv[0]).name in SERVERS:
+            print(
+                "demo-user: this is development mode; real users need UTILMETA_PRODUCTION=1.", file=sys.stderr
+            )
+        return
+    if is_command():
         return
     try:
         missing = missing_migrations()
