@@ -25,11 +25,11 @@ class RequestHandler(basehttp.WSGIRequestHandler):
 
     def handle_one_request(self) -> None:
         """Answer a request; a body that came in chunks stands in for the connection meanwhile."""
-        connection = self.rfile
+        stream = self.rfile
         try:
             super().handle_one_request()
         finally:
-            self.rfile = connection
+            self.rfile = stream
 
     def parse_request(self) -> bool:
         """Read the head of a request, and its body if that comes in chunks; tell whether there is one."""
@@ -74,11 +74,10 @@ class RequestHandler(basehttp.WSGIRequestHandler):
         """
         super().handle()
         if self.in_doubt:
-            self.connection.settimeout(LINGER_SECONDS)  # type: ignore[attr-defined]
+            connection: Any = self.connection
+            connection.settimeout(LINGER_SECONDS)
             with suppress(OSError):
-                for _ in range(LINGER_READS):
-                    if not self.connection.recv(65_536):  # type: ignore[attr-defined]
-                        break
+                all(connection.recv(65_536) for _ in range(LINGER_READS))  # nothing: the client has closed it
 
 
 class Server(basehttp.WSGIServer):
