@@ -90,12 +90,13 @@ class FairQueue:
 
     def acquire(self, client: str) -> None:
         """Wait for a slot; raise QueueFullError when there is none to be had in time."""
-        with self._mutex:
-            if self._working < self.slots:
-                self._working += 1
-                return
-            waiter = self._enqueue(client)
+        waiter = Waiter()
         try:
+            with self._mutex:
+                if self._working < self.slots:
+                    self._working += 1
+                    return
+                self._enqueue(client, waiter)
             waiter.sleep(self.seconds)
         except BaseException:
             with self._mutex:
@@ -116,8 +117,7 @@ class FairQueue:
         with self._mutex:
             self._hand_over()
 
-    def _enqueue(self, client: str) -> Waiter:
-        waiter = Waiter()
+    def _enqueue(self, client: str, waiter: Waiter) -> None:
         self._clients.setdefault(client, deque()).append(waiter)
         if len(self) > self.length:
             # Of clients with equally many callers, the one that has just come.
@@ -125,7 +125,6 @@ class FairQueue:
             evicted = self._clients[greediest][-1]
             self._leave(greediest, evicted)
             evicted.wake(admitted=False)
-        return waiter
 
     def _leave(self, client: str, waiter: Waiter) -> None:
         waiters = self._clients.get(client, deque())

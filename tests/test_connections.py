@@ -1,14 +1,17 @@
 """Database connections: few for many threads, and none while a request waits for a hash."""
 
+import socket
 import threading
 from contextlib import ExitStack
+from types import SimpleNamespace
 
 import pytest
 from django.db import DEFAULT_DB_ALIAS, OperationalError, connection, connections, transaction
 
-from framework.connections import ConnectionPool, pool
+from framework.connections import ConnectionPool, is_cut, is_end_of_session, pool
 from framework.fair_queue import FairQueue
 from user import passwords
+from user.compiled import CompiledQuery
 
 from .support import assert_problem, login
 
@@ -135,3 +138,50 @@ def test_request_without_a_connection_to_be_had_is_unavailable(make_client, bob,
     assert_problem(in_a_thread(ask_while_another_request_has_it), 503, "service_unavailable")
     for each in full.connections:
         each.close()
+
+
+def wrapper_of(end: socket.socket, closed: bool = False) -> SimpleNamespace:
+    """Return what is looked at of a connection to PostgreSQL, on one end of a socket."""
+    raw = SimpleNamespace(closed=closed, fileno=end.fileno)
+    return SimpleNamespace(vendor="postgresql", connection=raw, close=lambda: None)
+
+
+def test_connection_is_cut_when_its_other_end_has_said_something_or_is_gone():
+    here, there = socket.socketpair()
+    with here, there:
+        assert not is_cut(wrapper_of(here))
+        assert is_cut(wrapper_of(here, closed=True))
+        there.close()
+        assert is_cut(wrapper_of(here))
+
+
+def test_error_that_ends_the_session_is_told_from_others():
+    fatal, other = OperationalError("fatal"), OperationalError("other")
+    fatal.__cause__ = Exception()
+    fatal.__cause__.diag = SimpleNamespace(severity_nonlocalized="FATAL")
+
+    assert is_end_of_session(fatal)
+    assert not is_end_of_session(other)
+
+
+def test_cut_connection_is_closed_before_it_is_lent(own_pool, monkeypatch):
+    first = in_a_thread(lambda: use(own_pool)).connection
+    monkeypatch.setattr("framework.connections.is_cut", lambda _: True)
+
+    second = in_a_thread(lambda: use(own_pool)).connection
+
+    assert second is not first
+
+
+def test_read_on_a_connection_that_breaks_is_sent_once_more(bob, monkeypatch):
+    fetch, failures = CompiledQuery._fetch, [OperationalError("broken")]
+
+    def break_once(query, *arguments):
+        if failures:
+            raise failures.pop()
+        return fetch(query, *arguments)
+
+    monkeypatch.setattr(CompiledQuery, "_fetch", break_once)
+    monkeypatch.setattr("user.compiled.is_cut", lambda _: True)
+
+    assert bob.get("/api/user").status_code == 200

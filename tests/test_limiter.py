@@ -59,6 +59,37 @@ def test_two_processes_count_together(key):
     assert 3500 < other.reset_time(LIMIT, key) - time.time() <= 3600
 
 
+def test_count_can_be_taken_back_here(key):
+    limiter = Limiter()
+    limiter.give_back(LIMIT, key)
+    limiter.hit(LIMIT, key)
+    limiter.hit(LIMIT, key)
+
+    limiter.give_back(LIMIT, key)
+
+    assert [limiter.hit(LIMIT, key) for _ in range(2)] == [True, False]
+
+
+@needs_redis
+def test_count_can_be_taken_back_by_another_process(key):
+    one, other = Limiter(REDIS_URL), Limiter(REDIS_URL)
+    one.give_back(LIMIT, key)
+    one.hit(LIMIT, key)
+    one.hit(LIMIT, key)
+
+    other.give_back(LIMIT, key)
+
+    assert [one.hit(LIMIT, key) for _ in range(2)] == [True, False]
+
+
+def test_count_is_taken_back_here_while_redis_is_away(key):
+    limiter = Limiter(f"redis://127.0.0.1:{free_port()}/0")
+
+    limiter.give_back(LIMIT, key)
+
+    assert limiter.away_until > 0
+
+
 @contextmanager
 def a_redis(port, folder):
     """Have a Redis of one's own at a port."""
