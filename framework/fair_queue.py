@@ -72,13 +72,14 @@ class FairQueue:
     @contextmanager
     def slot(self, client: str) -> Iterator[None]:
         """Wait for a slot and hold it; raise QueueFullError when there is none to be had in time."""
-        self.acquire(client)
-        start = time.monotonic()
+        waiter = Waiter()
         try:
+            self._wait(client, waiter)
+            start = time.monotonic()
             yield
-        finally:
             self._mean_seconds += LATEST_WEIGHT * (time.monotonic() - start - self._mean_seconds)
-            self.release()
+        finally:
+            self._leave(client, waiter)
 
     def __len__(self) -> int:
         """Return how many callers wait."""
@@ -92,25 +93,29 @@ class FairQueue:
         """Wait for a slot; raise QueueFullError when there is none to be had in time."""
         waiter = Waiter()
         try:
-            with self._mutex:
-                if self._working < self.slots:
-                    self._working += 1
-                    return
-                self._enqueue(client, waiter)
-            waiter.sleep(self.seconds)
+            self._wait(client, waiter)
         except BaseException:
-            with self._mutex:
-                if waiter.admitted:
-                    self._hand_over()
-                else:
-                    self._leave(client, waiter)
+            self._leave(client, waiter)
             raise
+
+    def _wait(self, client: str, waiter: Waiter) -> None:
+        with self._mutex:
+            if self._working < self.slots:
+                self._working += 1
+                waiter.admitted = True
+                return
+            self._enqueue(client, waiter)
+        waiter.sleep(self.seconds)
+        with self._mutex:
+            if not waiter.admitted:
+                raise QueueFullError(self.retry_after())
+
+    def _leave(self, client: str, waiter: Waiter) -> None:
         with self._mutex:
             if waiter.admitted:
-                return
-            retry_after = self.retry_after()
-            self._leave(client, waiter)
-        raise QueueFullError(retry_after)
+                self._hand_over()
+            else:
+                self._remove(client, waiter)
 
     def release(self) -> None:
         """Give a slot back, to the caller who is next."""
@@ -123,10 +128,10 @@ class FairQueue:
             # Of clients with equally many callers, the one that has just come.
             greediest = max(self._clients, key=lambda each: (len(self._clients[each]), each == client))
             evicted = self._clients[greediest][-1]
-            self._leave(greediest, evicted)
+            self._remove(greediest, evicted)
             evicted.wake(admitted=False)
 
-    def _leave(self, client: str, waiter: Waiter) -> None:
+    def _remove(self, client: str, waiter: Waiter) -> None:
         waiters = self._clients.get(client, deque())
         if waiter in waiters:
             waiters.remove(waiter)

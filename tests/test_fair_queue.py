@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from framework.fair_queue import FairQueue, QueueFullError
+from framework.fair_queue import FairQueue, QueueFullError, Waiter
 
 
 class Caller(threading.Thread):
@@ -173,12 +173,18 @@ def test_waiting_thread_that_dies_leaves_the_queue(served):
     assert served == ["c"]
 
 
-def test_waiting_thread_that_dies_as_it_gets_its_slot_passes_it_on(served):
-    queue = FairQueue(slots=1, length=3, seconds=30)
+def test_waiting_thread_that_dies_as_it_gets_its_slot_passes_it_on(served, monkeypatch):
+    queue, sleep = FairQueue(slots=1, length=3, seconds=30), Waiter.sleep
+
+    def sleep_and_die(waiter, seconds):
+        sleep(waiter, seconds)
+        if threading.current_thread().name == "a":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Waiter, "sleep", sleep_and_die)
 
     with queue.slot("somebody"):
         dying, caller = enqueue(queue, served, "a", "b")
-        raise_in(dying, KeyboardInterrupt)
     serve_all(served, [dying, caller])
 
     assert served == ["b"]
