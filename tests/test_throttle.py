@@ -148,6 +148,16 @@ def test_signups_at_the_same_time_are_counted_together(make_client, in_threads):
     assert User.objects.count() == 2
 
 
+def test_signup_that_others_overtook_in_the_queue_is_refused_before_its_hash(make_client, monkeypatch):
+    monkeypatch.setattr(throttle, "check_signups", lambda _: None)  # it was early enough for this one
+    client = make_client(HERE)
+    for name in ("bob", "eve"):
+        client.post("/api/user/signup", json=credentials(name))
+    monkeypatch.setattr("user.authentication.hash_password", None)
+
+    assert_throttled(client.post("/api/user/signup", json=credentials("mallory")), within=3600)
+
+
 def test_taken_names_are_counted(bob, make_client):
     client = make_client(HERE)
     for _ in range(2):
