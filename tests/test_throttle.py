@@ -4,12 +4,14 @@ import time
 from collections import Counter
 
 import pytest
+from django.db import OperationalError
 from limits import parse
 
 from config import settings
 from framework.fair_queue import FairQueue
 from user import throttle
 from user.models import User
+from user.passwords import PBKDF2PasswordHasher
 from web.client import client_address, client_network
 
 from .support import OTHER_PASSWORD, PASSWORD, assert_problem, credentials, login
@@ -211,6 +213,22 @@ def test_right_passwords_of_many_users_at_one_address_are_all_let_in(make_user, 
     statuses = in_threads(12, lambda number: login(make_client(HERE), f"user{number}").status_code)
 
     assert statuses == [200] * 12
+
+
+def test_right_password_is_not_counted_when_the_database_then_fails(bob, make_client, monkeypatch):
+    client = make_client(HERE)
+    with monkeypatch.context() as broken:
+        broken.setattr(PBKDF2PasswordHasher, "iterations", 2)  # so that the hash is to be upgraded
+        broken.setattr("user.authentication.rehash_password", fail_as_the_database_does)
+        for _ in range(4):
+            assert_problem(login(client), 503, "service_unavailable")
+
+    assert login(client).status_code == 200
+
+
+def fail_as_the_database_does(*_):
+    """Raise what a database raises that went away."""
+    raise OperationalError("gone")
 
 
 def test_login_that_found_no_hashing_slot_is_not_counted(bob, make_client, monkeypatch):

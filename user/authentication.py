@@ -82,8 +82,10 @@ class UserAuthentication(auth.User):
             with hashing_slot(client_network(request.adaptor.request)):
                 attempt.begin()
                 right, outdated = verify_password(password, user.password if user else NO_PASSWORD)
-                if user and right and outdated:
-                    self.upgrade_hash(user, password)
+                if user and right:
+                    attempt.give_back()
+                    if outdated:
+                        self.upgrade_hash(user, password)
         except Problem:
             attempt.give_back()
             raise
@@ -91,7 +93,6 @@ class UserAuthentication(auth.User):
             attempt.fail()
             note(request, "login_failure", user.pk if user else None)
             return False
-        attempt.give_back()
         return True
 
     def upgrade_hash(self, user: User, password: str) -> None:
