@@ -1,6 +1,6 @@
 """The service: declared, configured and mounted. `meta run` or `python server.py` serves it here."""
 
-import web.patching  # before UtilMeta's own imports, one of which it puts off
+import framework.utilmeta_patches  # before UtilMeta's own imports, one of which it puts off
 
 # isort: split
 import logging.config
@@ -14,16 +14,16 @@ from utilmeta.core.orm import Database, DatabaseConnections
 from utilmeta.core.server.backends.django import DjangoSettings
 
 from config import settings
+from framework.clock import TIME
+from framework.django_settings import MIDDLEWARE, SETTINGS
 from framework.process_end import close_connections_at_exit
+from framework.run_command import ServiceCommand
 from web import logs
-from web.clock import TIME
-from web.commands import ServiceCommand
-from web.settings import MIDDLEWARE, SETTINGS
 
 # `python server.py` runs this file as __main__, and Django imports it as `server`: let that be the same.
 sys.modules.setdefault("server", sys.modules[__name__])
 logging.config.dictConfig(logs.CONFIG)
-web.patching.patch()
+framework.utilmeta_patches.patch()
 
 service = UtilMeta(
     __name__,
@@ -47,11 +47,11 @@ service.register_command(ServiceCommand)
 service.setup()
 close_connections_at_exit()
 
+from framework.startup import check_production, prepare_development, warn_of_other_sites  # noqa: E402
 from user.api import UserAPI  # noqa: E402  (Django's models can be imported only after the setup)
 from web.health import HealthAPI  # noqa: E402
-from web.http import HttpRequest  # noqa: E402
 from web.problems import QuietResponse, answer_with_problem  # noqa: E402
-from web.startup import check_production, prepare_development, warn_of_other_sites  # noqa: E402
+from web.request import HttpRequest  # noqa: E402
 
 
 class RootAPI(api.API):
@@ -70,6 +70,9 @@ app.request_class = HttpRequest
 
 warn_of_other_sites()
 if __name__ == "__main__":
+    from web import development_server  # of no use to production
+
+    development_server.install()
     prepare_development()
     service.run()
 else:

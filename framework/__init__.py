@@ -1,1 +1,1 @@
-"""What stands between the service and its framework, and knows no user."""
+"""What stands between the service and UtilMeta or Django, and knows no user."""

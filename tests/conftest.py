@@ -43,7 +43,7 @@ from django.test import RequestFactory  # noqa: E402
 
 utilmeta._cmd_env = True  # as under `meta`: the database is made below
 from server import app  # noqa: E402
-from user import throttle  # noqa: E402
+from user import rate_limits  # noqa: E402
 from user.models import Session, User  # noqa: E402
 from web import logs  # noqa: E402
 
@@ -66,7 +66,7 @@ def _clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     Session.objects.all().delete()
     User.objects.all().delete()
-    throttle.limiter.local.storage.reset()
+    rate_limits.limiter.local.storage.reset()
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from config import BASE_DIR, settings
-from user import commands
+from user.management import base
 from user.management.commands import purgesessions, setpassword
 from user.models import Session, User
 from user.queries import live_sessions
@@ -57,7 +57,7 @@ def terminal(monkeypatch):
             return next(left)
 
         monkeypatch.setattr(sys, "stdin", Terminal())
-        monkeypatch.setattr(commands, "getpass", answer)
+        monkeypatch.setattr(base, "getpass", answer)
         monkeypatch.setattr("builtins.input", answer)
         return prompts
 
@@ -241,7 +241,7 @@ def test_interrupted_prompt_is_an_error_of_one_line(monkeypatch, terminal, inter
         raise interruption
 
     terminal()
-    monkeypatch.setattr(commands, "getpass", interrupt)
+    monkeypatch.setattr(base, "getpass", interrupt)
 
     assert refusal("createuser", "bob") == "Interrupted."
 
@@ -315,7 +315,7 @@ def test_sessions_of_one_user_end(bob, make_user):
 
 
 def test_sessions_of_all_users_end_in_batches(bob, make_user, monkeypatch):
-    monkeypatch.setattr(commands.in_batches, "__defaults__", (2,))
+    monkeypatch.setattr(base.in_batches, "__defaults__", (2,))
     eve = make_user("eve")
     add_sessions(3)
     add_sessions(1, expiry_time=days(-1))

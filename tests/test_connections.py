@@ -8,10 +8,10 @@ from types import SimpleNamespace
 import pytest
 from django.db import DEFAULT_DB_ALIAS, OperationalError, connection, connections, transaction
 
+from framework.compiled_query import CompiledQuery
 from framework.connections import ConnectionPool, is_cut, is_end_of_session, pool
 from framework.fair_queue import FairQueue
 from user import passwords
-from user.compiled import CompiledQuery
 
 from .support import assert_problem, login
 
@@ -182,6 +182,6 @@ def test_read_on_a_connection_that_breaks_is_sent_once_more(bob, monkeypatch):
         return fetch(query, *arguments)
 
     monkeypatch.setattr(CompiledQuery, "_fetch", break_once)
-    monkeypatch.setattr("user.compiled.is_cut", lambda _: True)
+    monkeypatch.setattr("framework.compiled_query.is_cut", lambda _: True)
 
     assert bob.get("/api/user").status_code == 200

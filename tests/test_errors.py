@@ -95,7 +95,7 @@ def test_crash_is_an_internal_error_that_says_nothing(client, monkeypatch, capfd
     def crash(*args):
         raise error
 
-    monkeypatch.setattr("user.authentication.UserAuthentication.login", crash)
+    monkeypatch.setattr("user.accounts.UserAuthentication.login", crash)
 
     body = assert_problem(login(client), 500, "internal_error")
 

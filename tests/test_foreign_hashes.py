@@ -8,7 +8,7 @@ import pytest
 from django.contrib.auth import hashers
 from django.db import connection
 
-from user import authentication, foreign_hashes
+from user import accounts, foreign_hashes
 from user.models import User
 from user.passwords import EncodedPassword, PBKDF2PasswordHasher, salt_of
 
@@ -125,14 +125,14 @@ def test_bcrypt_looks_at_the_72_bytes_that_it_always_did(client, import_bob):
 def test_session_that_races_the_upgrade_stays_good(make_client, import_bob, monkeypatch, name):
     import_bob(HASHES[name])
     first, second = make_client(), make_client()
-    rehash_password = authentication.rehash_password
+    rehash_password = accounts.rehash_password
 
     def lose_the_race(password, encoded):
-        monkeypatch.setattr(authentication, "rehash_password", rehash_password)
+        monkeypatch.setattr(accounts, "rehash_password", rehash_password)
         assert login(second).status_code == 200
         return rehash_password(password, encoded)
 
-    monkeypatch.setattr(authentication, "rehash_password", lose_the_race)
+    monkeypatch.setattr(accounts, "rehash_password", lose_the_race)
 
     assert login(first).status_code == 200
 

@@ -175,8 +175,8 @@ def test_service_that_may_not_log_anybody_in_is_not_ready(role, url, harm):
 
 def test_health_is_not_throttled(client, monkeypatch):
     monkeypatch.setattr(settings, "throttle", True)
-    monkeypatch.setattr("user.throttle.limiter.test", lambda *arguments: False)
-    monkeypatch.setattr("user.throttle.limiter.hit", lambda *arguments: False)
+    monkeypatch.setattr("user.rate_limits.limiter.test", lambda *arguments: False)
+    monkeypatch.setattr("user.rate_limits.limiter.hit", lambda *arguments: False)
 
     assert client.get("/api/health").status_code == client.get("/api/health/ready").status_code == 200
 

@@ -11,7 +11,7 @@ import pytest
 from django.db import OperationalError, connection
 
 from config import settings
-from user import session
+from user import sessions
 from user.auth import session_config
 from web import logs
 
@@ -79,7 +79,7 @@ def test_wrong_current_password_is_a_login_failure(bob, records):
 
 def test_throttled_request_is_an_event(client, records, monkeypatch):
     monkeypatch.setattr(settings, "throttle", True)
-    monkeypatch.setattr("user.throttle.limiter.test", lambda *args: False)
+    monkeypatch.setattr("user.rate_limits.limiter.test", lambda *args: False)
 
     login(client)
 
@@ -90,7 +90,7 @@ def test_crash_is_an_event_with_a_trace_but_no_variables(client, records, monkey
     def crash(self, request, ident, password):
         raise RuntimeError("it broke")
 
-    monkeypatch.setattr("user.authentication.UserAuthentication.login", crash)
+    monkeypatch.setattr("user.accounts.UserAuthentication.login", crash)
     login(client, password="the marked password")
 
     (record,) = records
@@ -169,7 +169,7 @@ def test_nothing_secret_is_ever_written(make_user, make_client, written, monkeyp
         "/api/user/login",
         {"Origin": MARK, "Referer": MARK, "User-Agent": MARK, "X-Forwarded-For": MARK},
     )
-    monkeypatch.setattr("user.authentication.unique_username", None)
+    monkeypatch.setattr("user.accounts.unique_username", None)
     stranger.post("/api/user/signup", json=credentials("eve", password))
     bob.put("/api/user", json={"username": "eve", "password": password})
     bob.post("/api/user/logout")
@@ -203,7 +203,7 @@ def test_text_of_a_crash_cannot_forge_a_line(client, written, monkeypatch):
     def crash(*args, **kwargs):
         raise RuntimeError(f"it broke\n{FORGED}")
 
-    monkeypatch.setattr("user.authentication.UserAuthentication.login", crash)
+    monkeypatch.setattr("user.accounts.UserAuthentication.login", crash)
     login(client)
 
     assert FORGED not in written.getvalue().splitlines()
@@ -224,7 +224,7 @@ def test_libraries_write_warnings_at_the_lowest(written):
 def test_cookie_that_a_browser_drops_is_warned_of_once(make_client, make_user, records, monkeypatch):
     make_user("bob")
     monkeypatch.setattr(session_config.cookie, "secure", True)  # as it is in production
-    session.warn_of_insecure_request.cache_clear()
+    sessions.warn_of_insecure_request.cache_clear()
     with make_client() as client:
         client.base_url = "http://127.0.0.1"
         for _ in range(2):
@@ -238,7 +238,7 @@ def test_cookie_that_a_browser_drops_is_warned_of_once(make_client, make_user, r
 
 
 def test_cookie_that_a_browser_keeps_is_not_warned_of(make_user, records):
-    session.warn_of_insecure_request.cache_clear()
+    sessions.warn_of_insecure_request.cache_clear()
 
     make_user("bob")
 

@@ -13,9 +13,9 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from config import BASE_DIR, settings
 from server import RootAPI
-from user import throttle
-from web import openapi
+from user import rate_limits
 from web.middleware import paths_of
+from web.pages import openapi
 from web.problems import PROBLEMS
 
 from .support import COOKIE, OTHER_PASSWORD, assert_problem, credentials
@@ -199,7 +199,7 @@ def provoke(client, bob, make_user, monkeypatch):
     def throttled(name):
         monkeypatch.setattr(settings, "throttle", True)
         for limit in ("FAILURES_PER_PAIR", "SIGNUPS_PER_ADDRESS"):
-            monkeypatch.setattr(throttle, limit, parse("1/hour"))
+            monkeypatch.setattr(rate_limits, limit, parse("1/hour"))
         send(bob, name, WRONG_PASSWORDS[name])
         return send(bob, name, WRONG_PASSWORDS[name])
 

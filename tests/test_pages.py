@@ -5,7 +5,7 @@ import re
 import pytest
 
 from config import settings
-from web.pages import PAGE
+from web.pages.middleware import PAGE
 
 from .support import assert_problem, run
 

@@ -3,7 +3,7 @@
 import pytest
 
 from config import BASE_DIR
-from web import patching
+from framework import utilmeta_patches
 
 from .support import run
 
@@ -50,7 +50,8 @@ print(var.RequestContextVar.setup.__module__, "sqlalchemy" in sys.modules)
 
 
 @pytest.mark.parametrize(
-    ("switch", "expected"), [("on", "web.patches False"), ("off", "utilmeta.core.request.var True")]
+    ("switch", "expected"),
+    [("on", "framework.utilmeta_patches.slow_paths False"), ("off", "utilmeta.core.request.var True")],
 )
 def test_patches_can_be_switched_off(switch, expected):
     done = run("python", "-c", PATCHED, UTILMETA_PATCHES=switch, **DEVELOPMENT)
@@ -75,4 +76,4 @@ def test_other_version_runs_unpatched_with_one_warning():
 
 
 def test_installed_version_is_one_that_the_patches_were_tested_with():
-    assert patching.utilmeta.__version__ in patching.TESTED_VERSIONS
+    assert utilmeta_patches.utilmeta.__version__ in utilmeta_patches.TESTED_VERSIONS

@@ -200,10 +200,10 @@ def test_put_of_a_user_whose_password_was_changed_meanwhile_is_refused(bob, monk
         User.objects.update(password=hash_password("elsewhere " + password))
         return hash_password(password)
 
-    monkeypatch.setattr("user.authentication.hash_password", change_elsewhere)
+    monkeypatch.setattr("user.accounts.hash_password", change_elsewhere)
 
     assert_problem(bob.put("/api/user", json={"password": OTHER_PASSWORD}), 401, "not_logged_in")
-    monkeypatch.setattr("user.authentication.hash_password", hash_password)
+    monkeypatch.setattr("user.accounts.hash_password", hash_password)
     assert login(bob, password="elsewhere " + OTHER_PASSWORD).status_code == 200
 
 
@@ -212,7 +212,7 @@ def test_put_in_a_session_that_ended_meanwhile_is_refused(bob, client, monkeypat
         Session.objects.update(deleted_time=timezone.now())
         return hash_password(password)
 
-    monkeypatch.setattr("user.authentication.hash_password", log_out_elsewhere)
+    monkeypatch.setattr("user.accounts.hash_password", log_out_elsewhere)
 
     assert_problem(bob.put("/api/user", json={"password": OTHER_PASSWORD}), 401, "not_logged_in")
     assert login(client).status_code == 200

@@ -7,9 +7,9 @@ import pytest
 
 from config import BASE_DIR, Settings
 from server import RootAPI
-from user import throttle
+from user import rate_limits
 from web.middleware import paths_of
-from web.pages import DOCUMENT
+from web.pages.middleware import DOCUMENT
 from web.problems import PROBLEMS
 
 README = (BASE_DIR / "README.md").read_text()
@@ -88,9 +88,9 @@ def test_constraints_are_exact():
 
 def test_limits_are_as_said():
     def limit(item):
-        return item.amount // throttle.SCALE, item.get_expiry() // 60
+        return item.amount // rate_limits.SCALE, item.get_expiry() // 60
 
-    assert limit(throttle.FAILURES_PER_PAIR) == (10, 10)
-    assert limit(throttle.FAILURES_PER_ADDRESS) == (50, 10)
-    assert limit(throttle.FAILURES_PER_USERNAME) == (100, 60)
-    assert limit(throttle.SIGNUPS_PER_ADDRESS) == (60, 60)
+    assert limit(rate_limits.FAILURES_PER_PAIR) == (10, 10)
+    assert limit(rate_limits.FAILURES_PER_ADDRESS) == (50, 10)
+    assert limit(rate_limits.FAILURES_PER_USERNAME) == (100, 60)
+    assert limit(rate_limits.SIGNUPS_PER_ADDRESS) == (60, 60)

@@ -15,7 +15,7 @@ from utilmeta.core.response import Response
 
 from user.auth import SessionSchema, session_config
 from user.models import Session, User
-from user.session import hash_key
+from user.sessions import hash_key
 from web.logs import Record
 
 from .support import COOKIE, PASSWORD, assert_problem, login, session_key, with_key

@@ -1,1 +1,1 @@
-"""Accounts and sessions."""
+"""Who has an account, and which browsers are logged in to it."""

@@ -8,7 +8,7 @@ from web.problems import Problem
 from . import auth
 from .models import User
 from .schema import LoginSchema, LogoutSchema, SignupSchema, UserSchema, UserUpdateSchema
-from .session import EndingSessionSchema
+from .sessions import EndingSessionSchema
 
 
 @auth.session_config.plugin

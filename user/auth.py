@@ -4,9 +4,9 @@ from typing import Any
 
 from config import settings
 
-from .authentication import UserAuthentication
+from .accounts import UserAuthentication
 from .models import Session, User
-from .session import SESSION_AGE, DBSession, DBSessionSchema
+from .sessions import SESSION_AGE, DBSession, DBSessionSchema
 
 USER_ID = "_user_id"
 

@@ -9,7 +9,8 @@ from django.db.models import QuerySet
 from django.db.models.sql import UpdateQuery
 from django.utils import timezone
 
-from .compiled import CompiledQuery, Parameter
+from framework.compiled_query import CompiledQuery, Parameter
+
 from .models import Session, User
 
 user_by_name = CompiledQuery(lambda username: User.objects.filter(username=username), User.username)

@@ -1,1 +1,1 @@
-"""Everything HTTP that is not about users."""
+"""HTTP, for any app."""

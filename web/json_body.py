@@ -11,8 +11,8 @@ from utilmeta.core.request import Request
 from utype.parser.field import ParserField
 from utype.utils.exceptions import AbsenceError, ParseError
 
-from .http import HttpRequest
 from .problems import Problem
+from .request import HttpRequest
 
 MAX_BODY_BYTES = 64 * 1024
 MAX_FAULTS = 100

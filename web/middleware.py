@@ -13,10 +13,10 @@ from utilmeta.core.api import API
 from config import is_origin, settings
 from framework.connections import pool
 
-from .client import client_address
-from .http import HttpRequest
+from .client_address import client_address
 from .logs import Record
 from .problems import CONTENT_TYPE, Problem, from_status, to_response
+from .request import HttpRequest
 
 GetResponse = Callable[[HttpRequest], HttpResponse]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from user.commands import OneLineErrorCommand, check_is_whole, copied, sqlite_file
+from user.management.base import OneLineErrorCommand, check_is_whole, copied, sqlite_file
 
 
 class Command(OneLineErrorCommand):

@@ -4,8 +4,8 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from user.authentication import refuse_name_as_password, unique_username
-from user.commands import OneLineErrorCommand, parse, read_password
+from user.accounts import refuse_name_as_password, unique_username
+from user.management.base import OneLineErrorCommand, parse, read_password
 from user.models import User
 from user.passwords import hash_password
 from user.schema import SignupSchema

@@ -6,7 +6,7 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 from django.db import transaction
 
-from user.commands import OneLineErrorCommand, find_user
+from user.management.base import OneLineErrorCommand, find_user
 from user.models import User
 
 

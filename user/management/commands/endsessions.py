@@ -4,7 +4,7 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from user.commands import OneLineErrorCommand, find_user, in_batches
+from user.management.base import OneLineErrorCommand, find_user, in_batches
 from user.queries import end_sessions, live_sessions
 
 

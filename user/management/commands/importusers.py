@@ -15,8 +15,8 @@ from django.core.management.base import CommandError, CommandParser
 from django.utils.dateparse import parse_datetime
 from tqdm import tqdm
 
-from user.commands import OneLineErrorCommand
 from user.foreign_hashes import NO_PASSWORD, algorithm_of, in_django_form, is_installed
+from user.management.base import OneLineErrorCommand
 from user.models import User
 from user.queries import add_users
 from user.schema import Username

@@ -11,7 +11,7 @@ from django.db.models import Q
 from django.utils import timezone
 from tqdm import tqdm
 
-from user.commands import BATCH_SIZE, OneLineErrorCommand, in_batches
+from user.management.base import BATCH_SIZE, OneLineErrorCommand, in_batches
 from user.models import Session
 
 KEEP_DAYS = 30

@@ -10,7 +10,7 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 from django.utils import timezone
 
-from user.commands import OneLineErrorCommand, check_is_whole, copied, sqlite_file, sync_folder
+from user.management.base import OneLineErrorCommand, check_is_whole, copied, sqlite_file, sync_folder
 from web.health import known_migrations
 
 

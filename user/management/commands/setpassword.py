@@ -5,8 +5,8 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 from django.db import transaction
 
-from user.authentication import refuse_name_as_password
-from user.commands import OneLineErrorCommand, find_user, parse, read_password
+from user.accounts import refuse_name_as_password
+from user.management.base import OneLineErrorCommand, find_user, parse, read_password
 from user.models import User
 from user.passwords import hash_password
 from user.queries import end_sessions, live_sessions

@@ -11,8 +11,8 @@ from utilmeta import service
 from utilmeta.core.api.specs.openapi import OpenAPI
 from utilmeta.utils import json_dumps
 
-from .middleware import API_PREFIX
-from .problems import CONTENT_TYPE, PROBLEMS, Problem
+from web.middleware import API_PREFIX
+from web.problems import CONTENT_TYPE, PROBLEMS, Problem
 
 JsonObject = dict[str, Any]
 

@@ -11,16 +11,16 @@ from utilmeta.core.request import Request
 from utype.parser.field import ParserField
 
 from config import settings
-from web.client import client_network
+from user import rate_limits
+from web.client_address import client_network
 from web.logs import note
 from web.problems import Problem
 
-from . import throttle
 from .models import Session, User
 from .passwords import NO_PASSWORD, hash_password, hashing_slot, rehash_password, verify_password
 from .queries import end_sessions, user_by_name
 from .schema import NewPassword, SignupSchema, UserUpdateSchema
-from .session import DBSessionSchema
+from .sessions import DBSessionSchema
 
 
 class UserAuthentication(auth.User):
@@ -43,10 +43,10 @@ class UserAuthentication(auth.User):
         Raises Problem `username_exists`, `invalid_request` or `too_many_requests`.
         """
         refuse_name_as_password(data.password, data.username)
-        throttle.check_signups(request)
+        rate_limits.check_signups(request)
         # Hashed before the transaction, which must not hold its locks for that long.
         with hashing_slot(client_network(request.adaptor.request)):
-            throttle.count_signup(request)  # not before: one that found no slot may come back
+            rate_limits.count_signup(request)  # not before: one that found no slot may come back
             user = User(username=data.username, password=hash_password(data.password))
         with transaction.atomic():
             with unique_username():
@@ -77,7 +77,7 @@ class UserAuthentication(auth.User):
 
         Raises Problem `too_many_requests`, before any hashing, and `service_unavailable` when too many wait.
         """
-        attempt = throttle.Attempt(request, username)
+        attempt = rate_limits.Attempt(request, username)
         try:
             with hashing_slot(client_network(request.adaptor.request)):
                 attempt.begin()

@@ -9,10 +9,10 @@ from limits import parse
 
 from config import settings
 from framework.fair_queue import FairQueue
-from user import throttle
+from user import rate_limits
 from user.models import User
 from user.passwords import PBKDF2PasswordHasher
-from web.client import client_address, client_network
+from web.client_address import client_address, client_network
 
 from .support import OTHER_PASSWORD, PASSWORD, assert_problem, credentials, login
 
@@ -22,10 +22,10 @@ HERE, ELSEWHERE = "192.0.2.1", "198.51.100.1"
 @pytest.fixture(autouse=True)
 def _small_limits(monkeypatch):
     monkeypatch.setattr(settings, "throttle", True)
-    monkeypatch.setattr(throttle, "FAILURES_PER_PAIR", parse("3/10 minutes"))
-    monkeypatch.setattr(throttle, "FAILURES_PER_ADDRESS", parse("5/10 minutes"))
-    monkeypatch.setattr(throttle, "FAILURES_PER_USERNAME", parse("7/hour"))
-    monkeypatch.setattr(throttle, "SIGNUPS_PER_ADDRESS", parse("2/hour"))
+    monkeypatch.setattr(rate_limits, "FAILURES_PER_PAIR", parse("3/10 minutes"))
+    monkeypatch.setattr(rate_limits, "FAILURES_PER_ADDRESS", parse("5/10 minutes"))
+    monkeypatch.setattr(rate_limits, "FAILURES_PER_USERNAME", parse("7/hour"))
+    monkeypatch.setattr(rate_limits, "SIGNUPS_PER_ADDRESS", parse("2/hour"))
 
 
 def fail(client, times, username="bob"):
@@ -43,7 +43,7 @@ def assert_throttled(response, within):
 def test_guesser_of_one_name_is_stopped_before_any_hash(bob, make_client, monkeypatch):
     guesser = make_client(HERE)
     fail(guesser, 3)
-    monkeypatch.setattr("user.authentication.verify_password", None)
+    monkeypatch.setattr("user.accounts.verify_password", None)
 
     assert_throttled(login(guesser, password="wrong"), within=600)
     assert_throttled(login(guesser, password=PASSWORD), within=600)
@@ -137,7 +137,7 @@ def test_signup_over_the_limit_is_refused_before_any_hash(make_client, monkeypat
     client = make_client(HERE)
     for name in ("bob", "eve"):
         client.post("/api/user/signup", json=credentials(name))
-    monkeypatch.setattr("user.authentication.hash_password", None)
+    monkeypatch.setattr("user.accounts.hash_password", None)
 
     assert_throttled(client.post("/api/user/signup", json=credentials("mallory")), within=3600)
 
@@ -151,11 +151,11 @@ def test_signups_at_the_same_time_are_counted_together(make_client, in_threads):
 
 
 def test_signup_that_others_overtook_in_the_queue_is_refused_before_its_hash(make_client, monkeypatch):
-    monkeypatch.setattr(throttle, "check_signups", lambda _: None)  # it was early enough for this one
+    monkeypatch.setattr(rate_limits, "check_signups", lambda _: None)  # it was early enough for this one
     client = make_client(HERE)
     for name in ("bob", "eve"):
         client.post("/api/user/signup", json=credentials(name))
-    monkeypatch.setattr("user.authentication.hash_password", None)
+    monkeypatch.setattr("user.accounts.hash_password", None)
 
     assert_throttled(client.post("/api/user/signup", json=credentials("mallory")), within=3600)
 
@@ -208,7 +208,7 @@ def test_right_password_among_guesses_from_elsewhere_gets_in(bob, make_client, i
 def test_right_passwords_of_many_users_at_one_address_are_all_let_in(make_user, make_client, in_threads):
     for number in range(12):
         make_user(f"user{number}")
-        throttle.limiter.local.storage.reset()
+        rate_limits.limiter.local.storage.reset()
 
     statuses = in_threads(12, lambda number: login(make_client(HERE), f"user{number}").status_code)
 
@@ -219,7 +219,7 @@ def test_right_password_is_not_counted_when_the_database_then_fails(bob, make_cl
     client = make_client(HERE)
     with monkeypatch.context() as broken:
         broken.setattr(PBKDF2PasswordHasher, "iterations", 2)  # so that the hash is to be upgraded
-        broken.setattr("user.authentication.rehash_password", fail_as_the_database_does)
+        broken.setattr("user.accounts.rehash_password", fail_as_the_database_does)
         for _ in range(4):
             assert_problem(login(client), 503, "service_unavailable")
 

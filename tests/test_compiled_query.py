@@ -7,7 +7,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from user.compiled import CompiledQuery
+from framework.compiled_query import CompiledQuery
 from user.models import Session, User
 from user.passwords import EncodedPassword
 from user.queries import live_session, live_sessions, user_by_name

@@ -18,12 +18,11 @@ from django.db import Error, connection
 from django.db.models import QuerySet
 from utype.utils.exceptions import ParseError
 
+from framework.startup import first_line
+from user.models import Session, User
+from user.schema import Username
 from web.json_body import parse_fields
 from web.problems import Problem
-from web.startup import first_line
-
-from .models import Session, User
-from .schema import Username
 
 BATCH_SIZE = 1000
 # What a shell says of a program that Ctrl-C ended.

@@ -22,13 +22,10 @@ logger = logging.getLogger("demo-user")
 
 
 def prepare_development() -> None:
-    """Make sure that the development server can serve: it is ours, its port is free, its database up to date.
+    """Make sure that the development server can serve: its port is free, and its database up to date.
 
     Says in one line what it did to the database. Exits with one line when something is not right.
     """
-    from . import development_server  # of no use to production
-
-    development_server.install()
     if settings.production:
         refuse_to_start("production is served by a WSGI server, as in: granian --interface wsgi server:app")
     try:

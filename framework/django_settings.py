@@ -21,7 +21,7 @@ MIDDLEWARE = [
     # Only for those who need it: it costs every request something.
     *(["corsheaders.middleware.CorsMiddleware"] if settings.trusted_origins else []),
     "django.middleware.common.CommonMiddleware",
-    *(["web.pages.PagesMiddleware"] if settings.pages else []),
+    *(["web.pages.middleware.PagesMiddleware"] if settings.pages else []),
     "web.middleware.guard",
     "web.middleware.lend_connection",
 ]

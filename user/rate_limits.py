@@ -12,11 +12,10 @@ from limits import RateLimitItem, parse
 from utilmeta.core.request import Request
 
 from config import settings
-from web.client import client_network
+from framework.rate_limiter import Limiter
+from web.client_address import client_network
 from web.logs import note
 from web.problems import Problem
-
-from .limiter import Limiter
 
 # A test run of a developer, who is one address and knows the passwords, should not meet a limit.
 SCALE = 1 if settings.production else 100

@@ -1,4 +1,4 @@
-"""Whether UtilMeta is patched, and an import of its that is put off; server.py imports this first."""
+"""Patches of UtilMeta, and an import that is put off; server.py imports this before UtilMeta itself."""
 
 import logging
 import sys
@@ -19,11 +19,11 @@ logger = logging.getLogger("demo-user")
 
 
 def patch() -> None:
-    """Apply `web.patches`, or warn that this version of UtilMeta is one that they were not tested with."""
+    """Apply the patches, or warn that they were not tested with this version of UtilMeta."""
     if PATCHED:
-        from . import patches  # not before: another version may lack what they change
+        from . import slow_paths  # not before: another version may lack what they change
 
-        patches.apply()
+        slow_paths.apply()
     elif settings.utilmeta_patches:
         logger.warning("utilmeta_unpatched", extra={"fields": {"version": utilmeta.__version__}})
 

@@ -14,7 +14,7 @@ import redis
 from limits import parse
 
 from config import BASE_DIR
-from user.limiter import RETRY_SECONDS, Limiter
+from framework.rate_limiter import RETRY_SECONDS, Limiter
 
 from .databases import a_database, database_url
 from .support import Process, assert_problem, credentials, free_port, login, run
@@ -120,7 +120,7 @@ def test_while_redis_is_away_it_counts_here_and_says_so_once(key, tmp_path, capl
     with a_redis(port, tmp_path):
         assert not limiter.hit(LIMIT, key)  # it is not asked again so soon
         now = time.monotonic()
-        monkeypatch.setattr("user.limiter.time.monotonic", lambda: now + RETRY_SECONDS)
+        monkeypatch.setattr("framework.rate_limiter.time.monotonic", lambda: now + RETRY_SECONDS)
         assert [limiter.hit(LIMIT, key) for _ in range(3)] == [True, True, False]
 
     assert limiter.test(LIMIT, "another key")
@@ -165,7 +165,7 @@ def test_redis_that_stays_away_is_tried_again_without_a_word(key, caplog, monkey
     limiter = Limiter(f"redis://127.0.0.1:{free_port()}/0")
     limiter.hit(LIMIT, key)
     now = time.monotonic()
-    monkeypatch.setattr("user.limiter.time.monotonic", lambda: now + RETRY_SECONDS)
+    monkeypatch.setattr("framework.rate_limiter.time.monotonic", lambda: now + RETRY_SECONDS)
 
     assert limiter.hit(LIMIT, key)
 

@@ -10,11 +10,11 @@ from django.http import HttpResponseRedirect
 from whitenoise.middleware import WhiteNoiseMiddleware
 from whitenoise.responders import Response
 
-from . import openapi
-from .http import HttpRequest
-from .problems import Problem, to_response
+from web.pages import openapi
+from web.problems import Problem, to_response
+from web.request import HttpRequest
 
-PAGE = Path(__file__).parent / "page"
+PAGE = Path(__file__).parent / "account"
 DOCS = Path(__file__).parent / "docs"
 SWAGGER_UI = Path(drf_spectacular_sidecar.__file__).parent / "static/drf_spectacular_sidecar/swagger-ui-dist"
 # The rest stands outside of /api, of which a browser may keep nothing.

@@ -1,7 +1,6 @@
-"""UtilMeta's hot spots: each patch is the pull request that it should become.
+"""UtilMeta's slow paths: each patch is the pull request that it should become.
 
-None of them changes what a request is answered, only what that costs. `web.patching` says when they are
-applied.
+None of them changes a response, only what it costs. The package says when they are applied.
 """
 
 import sys

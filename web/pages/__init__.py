@@ -1,0 +1,1 @@
+"""What a browser loads: the account page, Swagger UI, and the OpenAPI document."""
