@@ -18,7 +18,7 @@ from framework.clock import TIME
 from framework.django_settings import MIDDLEWARE, SETTINGS
 from framework.process_end import close_connections_at_exit
 from framework.run_command import ServiceCommand
-from web import logs
+from web import endpoint, logs
 
 # `python server.py` runs this file as __main__, and Django imports it as `server`: let that be the same.
 sys.modules.setdefault("server", sys.modules[__name__])
@@ -46,6 +46,7 @@ service.use(DatabaseConnections({"default": Database(**settings.database)}))
 service.register_command(ServiceCommand)
 service.setup()
 close_connections_at_exit()
+endpoint.install()
 
 from framework.startup import check_production, prepare_development, warn_of_other_sites  # noqa: E402
 from user.api import UserAPI  # noqa: E402  (Django's models can be imported only after the setup)

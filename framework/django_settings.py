@@ -38,6 +38,10 @@ SETTINGS: dict[str, Any] = {
         "user.foreign_hashes.BCryptPasswordHasher",
         "user.foreign_hashes.ScryptPasswordHasher",
     ],
+    # What production refuses as a new password, beside what is too short or the username.
+    "AUTH_PASSWORD_VALIDATORS": [
+        {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    ],
     "SECRET_KEY_FALLBACKS": settings.secret_key_fallbacks,
     # Django's debug pages show settings, and other people's cookies.
     "DEBUG": False,

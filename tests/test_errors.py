@@ -6,7 +6,7 @@ import pytest
 from django.db import InterfaceError, OperationalError, ProgrammingError, connection
 from utilmeta.utils import exceptions
 
-from web.problems import PROBLEMS, from_exception, from_status
+from web.problems import ALL_PROBLEMS, from_exception, from_status
 
 from .support import assert_problem, credentials, login, send
 
@@ -146,7 +146,7 @@ def test_detail_says_nothing_of_what_was_sent(client):
         (exceptions.BadRequest("x"), "invalid_request"),
         (exceptions.UnprocessableEntity("x"), "invalid_request"),
         (exceptions.RequestEntityTooLarge(), "payload_too_large"),
-        (exceptions.PermissionDenied("x"), "invalid_request"),
+        (exceptions.PermissionDenied("x"), "forbidden"),
         (exceptions.ServerError("x"), "internal_error"),
     ],
 )
@@ -154,14 +154,14 @@ def test_errors_of_the_framework_have_their_problems(error, code):
     problem = from_exception(error)
 
     assert problem.code == code
-    assert problem.message == PROBLEMS[code][1]
+    assert problem.message == ALL_PROBLEMS[code][1]
 
 
 @pytest.mark.parametrize(
     ("status", "code"),
     [
         (400, "invalid_request"),
-        (403, "invalid_request"),
+        (403, "forbidden"),
         (404, "not_found"),
         (413, "payload_too_large"),
         (418, "invalid_request"),

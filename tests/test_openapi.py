@@ -14,7 +14,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from config import BASE_DIR, settings
 from server import RootAPI
 from user import rate_limits
-from web.middleware import paths_of
+from web.endpoint import Addresses
 from web.pages import openapi
 from web.problems import PROBLEMS
 
@@ -128,7 +128,7 @@ def test_committed_document_is_the_one_that_is_served():
 
 
 def test_every_endpoint_is_described():
-    assert {path for _, path, _ in OPERATIONS.values()} == set(paths_of(RootAPI, "/api"))
+    assert {path for _, path, _ in OPERATIONS.values()} == set(Addresses(RootAPI, "/api").templates)
     assert set(OPERATIONS) == {each.id for each in openapi.OPERATIONS.values()}
     for _, _, operation in OPERATIONS.values():
         assert operation["summary"]

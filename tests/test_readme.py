@@ -8,7 +8,7 @@ import pytest
 from config import BASE_DIR, Settings
 from server import RootAPI
 from user import rate_limits
-from web.middleware import paths_of
+from web.endpoint import Addresses
 from web.pages.middleware import DOCUMENT
 from web.problems import PROBLEMS
 
@@ -42,7 +42,7 @@ def test_settings_are_those_of_the_service():
 def test_endpoints_are_those_of_the_service():
     listed = [request.split() for request, _, _ in table("Endpoints")]
 
-    assert {path for _, path in listed} == {*paths_of(RootAPI, "/api"), "/api/docs", DOCUMENT}
+    assert {path for _, path in listed} == {*Addresses(RootAPI, "/api").templates, "/api/docs", DOCUMENT}
 
 
 @pytest.mark.parametrize(("method", "path"), [row[0].split() for row in table("Endpoints")])

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any
 
 from django.db import IntegrityError, transaction
 from django.utils import timezone
@@ -11,6 +10,7 @@ from utilmeta.core.request import Request
 from utype.parser.field import ParserField
 
 from config import settings
+from framework.integrity import taken_columns
 from user import rate_limits
 from web.client_address import client_network
 from web.logs import note
@@ -19,7 +19,7 @@ from web.problems import Problem
 from .models import Session, User
 from .passwords import NO_PASSWORD, hash_password, hashing_slot, rehash_password, verify_password
 from .queries import end_sessions, user_by_name
-from .schema import NewPassword, SignupSchema, UserUpdateSchema
+from .schema import NewPassword, SignupSchema, UserUpdateSchema, columns_of
 from .sessions import DBSessionSchema
 
 
@@ -47,7 +47,7 @@ class UserAuthentication(auth.User):
         # Hashed before the transaction, which must not hold its locks for that long.
         with hashing_slot(client_network(request.adaptor.request)):
             rate_limits.count_signup(request)  # not before: one that found no slot may come back
-            user = User(username=data.username, password=hash_password(data.password))
+            user = User(**columns_of(data) | {"password": hash_password(data.password)})
         with transaction.atomic():
             with unique_username():
                 user.save(force_insert=True)
@@ -102,16 +102,14 @@ class UserAuthentication(auth.User):
             user.password = encoded  # type: ignore[assignment]
 
     def update(self, request: Request, user: User, data: UserUpdateSchema) -> User:
-        """Change the name or the password of a user.
+        """Change what a user may change of an account: the name, the password.
 
         A new password gives this session a new key and ends every other one. Raises Problem
         `username_exists`, `invalid_request`, `too_many_requests`, `invalid_credentials`,
         `reauthentication_required`, and `not_logged_in` when the password was changed or the account
         deleted since the request began.
         """
-        changes: dict[str, Any] = {}
-        if "username" in data:
-            changes["username"] = data.username
+        changes = columns_of(data)
         if "password" in data:
             refuse_name_as_password(data.password, changes.get("username", user.username))
         self.reauthenticate(request, user, data)
@@ -156,7 +154,9 @@ def unique_username() -> Iterator[None]:
     # The database decides: to ask it first whether a name is free would be a race.
     try:
         yield
-    except IntegrityError:
+    except IntegrityError as error:
+        if "username" not in (taken_columns(error) or ()):
+            raise
         raise Problem(
             "username_exists", errors=[{"field": "username", "message": "Username exists"}]
         ) from None

@@ -58,15 +58,23 @@ def end_session(hashed_key: str) -> tuple[bool, int | None]:
 def add_users(accounts: Sequence[tuple[str, str, datetime]]) -> int:
     """Insert those of some accounts whose names are free, with one statement; return how many there were.
 
-    An account is a normalised username, a hash, and the time of the signup, for which the ORM would put now.
+    An account is a normalised username, a hash, and the time of the signup, for which the ORM would put now;
+    every other column gets its default.
     """
     connection = connections[DEFAULT_DB_ALIAS]
     as_column = connection.ops.adapt_datetimefield_value
+    known = ("id", "username", "password", "signup_time")
+    others = [field for field in User._meta.concrete_fields if field.name not in known]
+    columns = [*known[1:], *(connection.ops.quote_name(field.attname) for field in others)]
+    row = f"({', '.join(['%s'] * len(columns))})"
     sql = (
-        f"INSERT INTO {User._meta.db_table} (username, password, signup_time)"  # noqa: S608
-        f" VALUES {', '.join(['(%s, %s, %s)'] * len(accounts))} ON CONFLICT (username) DO NOTHING"
+        f"INSERT INTO {User._meta.db_table} ({', '.join(columns)})"  # noqa: S608
+        f" VALUES {', '.join([row] * len(accounts))} ON CONFLICT (username) DO NOTHING"
     )
-    values = [value for name, encoded, time in accounts for value in (name, encoded, as_column(time))]
+    values: list[Any] = []
+    for name, encoded, time in accounts:
+        values += (name, encoded, as_column(time))
+        values += [field.get_db_prep_save(field.get_default(), connection) for field in others]
     with connection.cursor() as cursor:
         cursor.execute(sql, values)
         return int(cursor.rowcount)

@@ -6,15 +6,17 @@ from functools import cache
 from typing import Any
 
 import utype
-from django.contrib.auth.password_validation import CommonPasswordValidator
+from django.contrib.auth.password_validation import validate_password
+from django.core.exceptions import ValidationError
 from utilmeta.core import orm
 
 from config import settings
+from web.faults import FaultError
+from web.json_body import STRICT
 
 from .models import User
 
-# Nothing is coerced, nothing unknown is taken, and every fault is reported at once.
-STRICT = utype.Options(no_explicit_cast=True, addition=False, collect_errors=True)
+COLUMNS = frozenset(field.name for field in User._meta.concrete_fields)
 USERNAME_MAX_LENGTH = 20
 DEVELOPMENT_PASSWORD_MIN_LENGTH = 6
 PASSWORD_MAX_LENGTH = 100
@@ -91,10 +93,14 @@ class NewPassword(Password):
 
     @classmethod
     def post_validate(cls, value: str, context: Any = None) -> str:
-        """Refuse a common password in production."""
-        if settings.production and value.lower().strip() in common_passwords():
-            raise ValueError
-        return super().post_validate(value, context)
+        """Refuse in production what one of Django's validators refuses (AUTH_PASSWORD_VALIDATORS)."""
+        value = super().post_validate(value, context)
+        if settings.production:
+            try:
+                validate_password(value)
+            except ValidationError as refusal:
+                raise FaultError(refusal.messages[0]) from None
+        return value
 
 
 class SignupSchema(utype.Schema):
@@ -134,7 +140,7 @@ class UserSchema(orm.Schema[User]):
     def init(cls, user: User, context: Any = None) -> "UserSchema":
         """Return the answer for a user in hand, whose row UtilMeta would read once more, and check."""
         answer = cls.__new__(cls)
-        dict.update(answer, id=user.pk, username=user.username, signup_time=user.signup_time)
+        dict.update(answer, {name: getattr(user, name) for name in output_names(cls)})
         return answer
 
 
@@ -151,6 +157,12 @@ class UserUpdateSchema(utype.Schema):
 
 
 @cache
-def common_passwords() -> set[str]:
-    """Return the 20,000 most common passwords, in lower case, from the list that Django carries."""
-    return CommonPasswordValidator().passwords
+def output_names(schema: Any) -> tuple[str, ...]:
+    """Return the names of the fields of an answer, which the attributes of a user have too."""
+    fields = schema.__parser__.fields.items()
+    return tuple(name for name, field in fields if not field.always_no_output(schema.__options__))
+
+
+def columns_of(data: utype.Schema) -> dict[str, Any]:
+    """Return what of a body goes into the row of an account."""
+    return {name: value for name, value in data.items() if name in COLUMNS}

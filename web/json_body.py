@@ -2,26 +2,63 @@
 
 import json
 import re
+from datetime import date, time, timedelta
+from decimal import Decimal
 from encodings import normalize_encoding
 from encodings.aliases import aliases
+from functools import cache
+from math import inf, isfinite
 from typing import Any, NoReturn
+from uuid import UUID
 
+import utype
 from utilmeta.core import request
 from utilmeta.core.request import Request
 from utype.parser.field import ParserField
-from utype.utils.exceptions import AbsenceError, ParseError
+from utype.utils.exceptions import ParseError
+from utype.utils.transform import TypeTransformer
 
+from .faults import faults_of
 from .problems import Problem
 from .request import HttpRequest
 
 MAX_BODY_BYTES = 64 * 1024
 MAX_FAULTS = 100
 # Python makes no int of more than 4,300 digits.
-LENGTH = re.compile("[0-9]{1,4300}")
+MAX_DIGITS = 4300
+LENGTH = re.compile(f"[0-9]{{1,{MAX_DIGITS}}}")
+NOT_STORABLE = re.compile("[\0\ud800-\udfff]")
 # Name and value of each parameter of a media type (RFC 9110, section 5.6.6).
 PARAMETERS = re.compile(r';([^;=]*)=?("(?:[^"\\]|\\.)*"|[^;]*)')
 # What Python knows UTF-8 by. `codecs.lookup` would remember every name that it does not find.
 UTF_8 = {"utf_8"} | {alias for alias, codec in aliases.items() if codec == "utf_8"}
+
+
+class JsonTransformer(TypeTransformer):
+    """utype's casts, less those that JSON leaves no need for.
+
+    With `no_explicit_cast` alone, utype takes true for 1, 1 for true, 1.5 for 1 and a number for a date.
+    """
+
+    def __call__(self, data: Any, t: Any) -> Any:
+        """Return a value of JSON as a type; raise TypeError if it is not written as one."""
+        check_json_type(data, t)
+        return super().__call__(data, t)
+
+    def apply(self, data: Any, t: Any, func: Any = None) -> Any:
+        """Return a value of JSON as a type, by a function that is known already."""
+        check_json_type(data, t)
+        return super().apply(data, t, func)
+
+
+# Nothing is coerced, nothing unknown is taken, and every fault is reported at once; so also further inside.
+STRICT = utype.Options(
+    no_explicit_cast=True,
+    addition=False,
+    collect_errors=True,
+    transformer_cls=JsonTransformer,
+    override=True,
+)
 
 
 class JsonBody(request.Json):
@@ -141,8 +178,7 @@ def parse_json(text: bytes) -> Any:
             text.decode(),
             object_pairs_hook=_without_duplicates,
             parse_constant=_refuse,
-            # No field is a number, and Python refuses to make an int of more than 4,300 digits.
-            parse_int=float,
+            parse_int=_whole_number,
         )
     except (ValueError, RecursionError):
         raise Problem("malformed_json") from None
@@ -153,12 +189,24 @@ def parse_fields(text: bytes, schema: Any) -> Any:
     data = parse_json(text)
     if not isinstance(data, dict):
         raise Problem("invalid_request", "The body must be a JSON object.")
-    known = {name: value for name, value in data.items() if name in schema.__parser__.fields}
-    errors = [{"field": name, "message": "There is no such field."} for name in data if name not in known]
+    names = input_names(schema)
+    known = {name: value for name, value in data.items() if name in names}
+    unknown = [name for name in data if name not in known]
     try:
-        instance = schema.__from__(known)
-    except ParseError as error:
-        errors = [_fault(each) for each in getattr(error, "errors", [error])] + errors
+        errors = []
+        try:
+            instance = schema.__from__(known, strict_options(schema))
+        except ParseError as error:
+            errors = faults_of(error)
+        at_fault = {each["field"].partition(".")[0] for each in errors}
+        errors += [
+            {"field": name, "message": "This cannot be stored."}
+            for name, value in known.items()
+            if name not in at_fault and not can_be_stored(value)
+        ]
+    except RecursionError:
+        raise Problem("malformed_json") from None
+    errors += [{"field": name, "message": "There is no such field."} for name in unknown]
     if errors:
         raise Problem(
             "invalid_request", "A field is missing, unknown or not valid.", errors=errors[:MAX_FAULTS]
@@ -166,10 +214,53 @@ def parse_fields(text: bytes, schema: Any) -> Any:
     return instance
 
 
-def _fault(error: ParseError) -> dict[str, str]:
-    if isinstance(error, AbsenceError):
-        return {"field": str(error.item), "message": "This field is required."}
-    return {"field": error.field.name, "message": error.field.type.message}
+@cache
+def strict_options(schema: Any) -> utype.Options:
+    """Return the options of a schema, made strict whatever they were."""
+    return schema.__options__ & STRICT
+
+
+@cache
+def input_names(schema: Any) -> frozenset[str]:
+    """Return the names of the fields that a client may send."""
+    options = strict_options(schema)
+    fields = schema.__parser__.fields.items()
+    return frozenset(name for name, field in fields if not field.always_no_input(options))
+
+
+def check_json_type(value: Any, type_: Any) -> None:
+    """Raise TypeError for a value of JSON that is never written for a type."""
+    if not isinstance(type_, type):
+        return
+    if issubclass(type_, bool) or isinstance(value, bool):
+        wrong = issubclass(type_, (int, float, Decimal, date, time, timedelta)) and not (
+            issubclass(type_, bool) and isinstance(value, bool)
+        )
+    elif issubclass(type_, int):
+        wrong = isinstance(value, float) and not value.is_integer()
+    else:
+        wrong = issubclass(type_, (date, time, timedelta, UUID)) and not isinstance(value, str)
+    if wrong:
+        raise TypeError
+
+
+def can_be_stored(value: Any) -> bool:
+    """Tell whether every text and number in a value of JSON can go into a database and out again.
+
+    A lone surrogate has no encoding, PostgreSQL takes no NUL, both databases have 64 bits for a whole number,
+    and what is beyond a float is infinite here.
+    """
+    if isinstance(value, str):
+        return not NOT_STORABLE.search(value)
+    if isinstance(value, (int, float)):
+        return isfinite(value) if isinstance(value, float) else -(2**63) <= value < 2**63
+    if isinstance(value, dict):
+        return all(map(can_be_stored, value)) and all(map(can_be_stored, value.values()))
+    return not isinstance(value, list) or all(map(can_be_stored, value))
+
+
+def _whole_number(digits: str) -> int | float:
+    return int(digits) if len(digits) <= MAX_DIGITS else inf
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

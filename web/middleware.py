@@ -8,12 +8,12 @@ from django.core.signals import got_request_exception
 from django.dispatch import receiver
 from django.http import HttpResponse
 from utilmeta import service
-from utilmeta.core.api import API
 
 from config import is_origin, settings
 from framework.connections import pool
 
 from .client_address import client_address
+from .endpoint import Addresses
 from .logs import Record
 from .problems import CONTENT_TYPE, Problem, from_status, to_response
 from .request import HttpRequest
@@ -83,12 +83,10 @@ def guard(get_response: GetResponse) -> GetResponse:
     change that; a client that says nothing is not a browser (OWASP's CSRF cheat sheet, "Fetch
     Metadata"; W3C Fetch Metadata Request Headers).
     """
-    routes = frozenset(paths_of(service.resolve(), API_PREFIX))
+    addresses = Addresses(service.resolve(), API_PREFIX)
 
     def middleware(request: HttpRequest) -> HttpResponse:
-        path = request.path_info.removesuffix("/")
-        if path in routes:
-            request.record.route = path
+        route = request.record.route = addresses.template_of(request.path_info.removesuffix("/"))
         if is_api(request):
             if request.method not in SAFE_METHODS and not is_same_origin(request):
                 request.record.event = "cross_site_request"
@@ -98,7 +96,7 @@ def guard(get_response: GetResponse) -> GetResponse:
                 return to_response(Problem("cross_site_request"), request.record.request_id)
             # UtilMeta answers OPTIONS as the method that this names; CORS has been answered before.
             request.META.pop("HTTP_ACCESS_CONTROL_REQUEST_METHOD", None)
-            if path not in routes:
+            if route is None:
                 return to_response(Problem("not_found"), request.record.request_id)
         return get_response(request)
 
@@ -128,12 +126,3 @@ def own_origin(request: HttpRequest) -> str:
     """Return the origin of our pages; a proxy may write the usual port into Host, browsers leave it out."""
     origin = f"{request.scheme}://{request.get_host()}"
     return origin.removesuffix(":443" if request.is_secure() else ":80")
-
-
-def paths_of(api: type[API], prefix: str) -> list[str]:
-    """Return the path of every endpoint under an API class; none of them has parameters."""
-    paths = []
-    for route in api._routes:
-        path = f"{prefix}/{route.route}".rstrip("/")
-        paths += [path] if route.is_endpoint else paths_of(route.handler, path)
-    return paths

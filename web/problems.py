@@ -2,16 +2,25 @@
 
 import json
 import re
+from collections.abc import Collection
 from http.client import responses
 from typing import Any
 
 import utype
-from django.db import DatabaseError, InterfaceError, OperationalError
-from django.http import HttpResponse
+from django.core.exceptions import ObjectDoesNotExist, PermissionDenied
+from django.db import DatabaseError, DataError, IntegrityError, InterfaceError, OperationalError
+from django.db.models import ProtectedError, RestrictedError
+from django.http import Http404, HttpResponse
 from utilmeta.core import api
+from utilmeta.core.orm.exceptions import EmptyQueryset
+from utilmeta.core.request import var
 from utilmeta.core.response import Response
 from utilmeta.utils import Error, exceptions
+from utype.utils.exceptions import ParseError
 
+from framework.integrity import taken_columns
+
+from .faults import faults_of
 from .logs import Record
 
 CONTENT_TYPE = "application/problem+json"
@@ -40,8 +49,24 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "internal_error": (500, "Something went wrong here. Quote the request_id when you report it."),
     "service_unavailable": (503, "The service cannot answer now. Try again soon."),
 }
-# What a status means when nothing more is known; 400 and 403 may mean anything.
-CODES = {status: code for code, (status, _) in PROBLEMS.items() if status not in (400, 403)}
+# What no endpoint of ours answers with, but one that is added may.
+MORE_PROBLEMS: dict[str, tuple[int, str]] = {
+    "forbidden": (403, "This is not allowed."),
+    "conflict": (409, "This does not fit what there is: a value is taken, or something depends on it."),
+}
+ALL_PROBLEMS = PROBLEMS | MORE_PROBLEMS
+# What a status means when nothing more is known; 400 may mean anything.
+CODES = {status: code for code, (status, _) in ALL_PROBLEMS.items() if status != 400}
+# Exceptions of Django and of UtilMeta, and the status of the answer.
+STATUSES: tuple[tuple[type[Exception], int], ...] = (
+    (ObjectDoesNotExist, 404),
+    (EmptyQueryset, 404),
+    (Http404, 404),
+    (PermissionDenied, 403),
+    (ProtectedError, 409),
+    (RestrictedError, 409),
+    (DataError, 400),  # a value that does not go into its column
+)
 
 
 class Problem(exceptions.HttpError):
@@ -59,7 +84,7 @@ class Problem(exceptions.HttpError):
         errors: list[dict[str, str]] | None = None,
         headers: dict[str, str] | None = None,
     ) -> None:
-        status, text = PROBLEMS[code]
+        status, text = ALL_PROBLEMS[code]
         super().__init__(detail or text, status=status)
         self.code = code
         self.errors = errors
@@ -120,7 +145,7 @@ class ProblemResponse(Response):
 @api.handle("*", Exception)
 def answer_with_problem(self: api.API, error: Error) -> ProblemResponse:
     """Answer whatever is raised below an API; an attribute of the root API makes it do so."""
-    problem = from_exception(error.exception)
+    problem = from_exception(error.exception, var.path_params.getter(self.request))
     record: Record = self.request.adaptor.request.record
     if problem.status == 503 and is_of_the_database(error.exception):
         record.cause = cause_of(error.exception)  # in an outage, a trace a request would fill the disk
@@ -135,17 +160,38 @@ def answer_with_problem(self: api.API, error: Error) -> ProblemResponse:
     )
 
 
-def from_exception(error: BaseException) -> Problem:
-    """Return the problem that answers an exception of ours, of UtilMeta's or of the database's."""
+def from_exception(error: BaseException, path_params: Collection[str] = ()) -> Problem:
+    """Return the problem that answers an exception of ours, of a framework's or of the database's."""
     if isinstance(error, Problem):
         return error
     if is_of_the_database(error):
         return Problem("service_unavailable")
-    problem = from_status(error.status if isinstance(error, exceptions.HttpError) else 500)
+    if isinstance(error, exceptions.BadRequest) and isinstance(error.__cause__, ParseError):
+        return from_parameters(faults_of(error.__cause__), path_params)
+    integrity = error if isinstance(error, IntegrityError) else error.__cause__
+    if isinstance(integrity, IntegrityError):
+        return from_integrity(integrity)
+    known = next((status for kind, status in STATUSES if isinstance(error, kind)), 500)
+    problem = from_status(error.status if isinstance(error, exceptions.HttpError) else known)
     if isinstance(error, exceptions.MethodNotAllowed):
         # UtilMeta takes HEAD for GET, and does not say so (RFC 9110, sections 9.3.2 and 10.2.1).
         problem.headers["Allow"] = re.sub(r"\bGET\b", "GET, HEAD", error.allows.upper())
     return problem
+
+
+def from_parameters(errors: list[dict[str, str]], path_params: Collection[str]) -> Problem:
+    """Return the problem for parameters of another type; for one of the path, nothing is there."""
+    if any(each["field"] in path_params for each in errors):
+        return Problem("not_found")
+    return Problem("invalid_request", errors=errors)
+
+
+def from_integrity(error: IntegrityError) -> Problem:
+    """Return the problem for a rule of the database that a change would break."""
+    columns = taken_columns(error)
+    if columns is None:
+        return Problem("internal_error")
+    return Problem("conflict", errors=[{"field": each, "message": "This is taken."} for each in columns])
 
 
 def is_of_the_database(error: BaseException) -> bool:
