@@ -54,7 +54,7 @@ SETTINGS: dict[str, Any] = {
     "CORS_ALLOW_CREDENTIALS": True,
     # The others are what OpenTelemetry and Sentry add to the requests of a page.
     "CORS_ALLOW_HEADERS": ["content-type", "traceparent", "tracestate", "baggage", "sentry-trace"],
-    "CORS_ALLOW_METHODS": ["GET", "POST", "PUT"],
+    "CORS_ALLOW_METHODS": ["GET", "POST", "PUT", "PATCH", "DELETE"],
     "CORS_EXPOSE_HEADERS": ["X-Request-ID", "Retry-After"],
     "CORS_URLS_REGEX": r"^/api(/|$)",
     "SILENCED_SYSTEM_CHECKS": [

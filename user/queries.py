@@ -65,7 +65,7 @@ def add_users(accounts: Sequence[tuple[str, str, datetime]]) -> int:
     as_column = connection.ops.adapt_datetimefield_value
     known = ("id", "username", "password", "signup_time")
     others = [field for field in User._meta.concrete_fields if field.name not in known]
-    columns = [*known[1:], *(connection.ops.quote_name(field.attname) for field in others)]
+    columns = [*known[1:], *(connection.ops.quote_name(str(field.column)) for field in others)]
     row = f"({', '.join(['%s'] * len(columns))})"
     sql = (
         f"INSERT INTO {User._meta.db_table} ({', '.join(columns)})"  # noqa: S608

@@ -140,7 +140,8 @@ class UserSchema(orm.Schema[User]):
     def init(cls, user: User, context: Any = None) -> "UserSchema":
         """Return the answer for a user in hand, whose row UtilMeta would read once more, and check."""
         answer = cls.__new__(cls)
-        dict.update(answer, {name: getattr(user, name) for name in output_names(cls)})
+        names = output_names(cls)  # type: ignore[arg-type]  # (a class is hashable, whatever its rows are)
+        dict.update(answer, {name: getattr(user, name) for name in names})
         return answer
 
 

@@ -82,13 +82,14 @@ def addresses_of(api: Any, prefix: Address) -> list[Address]:
     addresses = []
     for each in api._routes:
         template = f"{prefix.template}/{each.route}".rstrip("/")
-        # Two parameters of a path may have one name, which a regular expression forbids.
-        forms = [re.sub(r"\(\?P<\w+>", "(?:", form.pattern) for form in each.regex_list]
+        # Without the rest of a path, and nameless: two parameters may have one name.
+        forms = [form.pattern for form in each.regex_list if "(?P<_>" not in form.pattern]
+        forms = [re.sub(r"\(\?P<\w+>", "(?:", form) for form in forms]
         if each.is_endpoint:
             patterns = [f"{prefix.pattern}/{form}".rstrip("/") for form in forms]
             addresses.append(Address(template, "|".join(patterns)))
         else:
-            addresses += addresses_of(each.handler, Address(template, f"{prefix.pattern}/{forms[-1]}"))
+            addresses += addresses_of(each.handler, Address(template, f"{prefix.pattern}/{forms[0]}"))
     return addresses
 
 

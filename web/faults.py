@@ -24,8 +24,8 @@ TYPES: tuple[tuple[type, str], ...] = (
     (dict, "This must be an object."),
 )
 CONSTRAINTS = {
-    "min_length": "This is shorter than {}.",
-    "max_length": "This is longer than {}.",
+    "min_length": "This must have at least {} {}.",
+    "max_length": "This must have at most {} {}.",
     "ge": "This must be at least {}.",
     "le": "This must be at most {}.",
     "gt": "This must be more than {}.",
@@ -64,17 +64,21 @@ def _faults(error: Any, within: str) -> Iterator[dict[str, str]]:
 
 def message_of(error: Any, inner: list[Any]) -> str:
     """Return what is wrong with one value."""
-    expected = error.field.type if getattr(error, "field", None) else error.type
-    for each in inner:
-        if isinstance(each, FaultError):
-            return str(each)
-    message: str | None = getattr(expected, "message", None)
-    if message:
-        return message
-    for each in inner:
-        if getattr(each, "constraint", None) in CONSTRAINTS:
-            return CONSTRAINTS[each.constraint].format(each.constraint_value)
-    for known, text in TYPES if not any(getattr(each, "constraint", None) for each in inner) else ():
-        if isinstance(expected, type) and issubclass(expected, known):
-            return text
-    return NOT_VALID
+    declared = error.field.type if getattr(error, "field", None) else error.type
+    message: str | None = getattr(declared, "message", None)
+    constraint = next((each for each in inner if getattr(each, "constraint", None)), None)
+    own = next((str(each) for each in inner if isinstance(each, FaultError)), None)
+    if own or message:
+        return own or message or NOT_VALID
+    kind = plain_type(declared)
+    if constraint:
+        unit = "items" if issubclass(kind, list) else "characters"
+        return CONSTRAINTS.get(constraint.constraint, NOT_VALID).format(constraint.constraint_value, unit)
+    return next((text for known, text in TYPES if issubclass(kind, known)), NOT_VALID)
+
+
+def plain_type(declared: Any) -> type:
+    """Return the type that a rule of utype's is for, `object` if that is not one class."""
+    while origin := getattr(declared, "__origin__", None):
+        declared = origin
+    return declared if isinstance(declared, type) else object

@@ -12,7 +12,7 @@ from utilmeta.core.api.specs.openapi import OpenAPI
 from utilmeta.utils import json_dumps
 
 from web.middleware import API_PREFIX
-from web.problems import CONTENT_TYPE, PROBLEMS, Problem
+from web.problems import ALL_PROBLEMS, CONTENT_TYPE, MORE_PROBLEMS, Problem
 
 JsonObject = dict[str, Any]
 
@@ -38,12 +38,19 @@ ANY = ("internal_error",)
 HOST = ("invalid_request",)
 UNSAFE = ("cross_site_request",)
 BODY = ("malformed_json", "payload_too_large", "unsupported_media_type")
-ORDER = list(PROBLEMS)
+ORDER = sorted(ALL_PROBLEMS, key=lambda code: ALL_PROBLEMS[code][0])
 
 SESSION = (
     "The session that signing up and logging in begin. In a browser there is nothing to enter: "
     "it keeps the cookie, sends it by itself, and shows it to no script."
 )
+# Examples of strings by their format.
+FORMATS = {
+    "date-time": "2024-01-29T12:29:33.684594Z",
+    "date": "2024-01-29",
+    "time": "12:29:33",
+    "uuid": "0d0b1dcb-5c2d-4b5f-8f4e-0c6f1a2b3c4d",
+}
 REQUEST_ID = "0123456789abcdef0123456789abcdef"
 HEADERS: JsonObject = {
     "X-Request-ID": {
@@ -81,7 +88,7 @@ class Operation:
 
 
 NEW_SESSION = Cookie("The key of a new session.")
-# By UtilMeta's name.
+# By UtilMeta's name. One that is not here has what `added` makes of it.
 OPERATIONS = {
     "user_signup": Operation(
         "signup", ("username_exists", "too_many_requests", "service_unavailable"), NEW_SESSION
@@ -130,6 +137,10 @@ def build() -> JsonObject:
             key: operation(key, value, components, problems) if "responses" in value else value
             for key, value in item.items()
         }
+    used = {code for name in problems for code in name.split(".")}
+    components["schemas"]["Problem"]["properties"]["code"]["enum"] += [
+        code for code in MORE_PROBLEMS if code in used
+    ]
     document = {
         "openapi": OpenAPI.__version__,
         "info": {
@@ -146,7 +157,7 @@ def build() -> JsonObject:
             "schemas": components["schemas"],
             "responses": problems,
             "headers": HEADERS,
-            "examples": {code: {"value": example_of_problem(code)} for code in PROBLEMS},
+            "examples": {code: {"value": example_of_problem(code)} for code in ALL_PROBLEMS},
         },
     }
     return without_unused(document)
@@ -193,14 +204,15 @@ def operation(method: str, known: JsonObject, components: JsonObject, problems: 
 
     Its docstring is one line, and then more.
     """
-    more = OPERATIONS.get(known["operationId"], Operation(known["operationId"]))
+    required = security(known["security"])
+    more = OPERATIONS.get(known["operationId"]) or added(method, known, required)
     summary, _, description = unwrapped(known.get("description", "")).partition("\n\n")
     complete = {
         "operationId": more.id,
         "summary": summary.removesuffix("."),
         "description": description or summary,
         **{name: value for name, value in known.items() if name not in ("operationId", "description")},
-        "security": security(known["security"]),
+        "security": required,
         "responses": {"200": success(known["responses"]["200"], more.cookie, components)},
     }
     codes = [*ANY, *more.problems]
@@ -211,12 +223,24 @@ def operation(method: str, known: JsonObject, components: JsonObject, problems: 
     if "requestBody" in known:
         codes += BODY
         complete["requestBody"] = request_body(known["requestBody"], components["schemas"])
-    for status, group in groupby(sorted(codes, key=ORDER.index), lambda code: PROBLEMS[code][0]):
+    for status, group in groupby(sorted(codes, key=ORDER.index), lambda code: ALL_PROBLEMS[code][0]):
         of_status = list(group)
         name = ".".join(of_status)
         problems.setdefault(name, problem(status, of_status))
         complete["responses"][str(status)] = {"$ref": f"#/components/responses/{name}"}
     return complete
+
+
+def added(method: str, known: JsonObject, required: list[JsonObject]) -> Operation:
+    """Return what an endpoint of which this module knows nothing may answer with, by what it takes."""
+    problems = ["service_unavailable"]
+    if required and {} not in required:
+        problems.append("not_logged_in")
+    if any(each["in"] == "path" for each in known.get("parameters", [])):
+        problems.append("not_found")
+    if method != "get":
+        problems.append("conflict")
+    return Operation(known["operationId"], tuple(problems))
 
 
 def unwrapped(text: str) -> str:
@@ -226,13 +250,18 @@ def unwrapped(text: str) -> str:
 
 def security(known: list[JsonObject]) -> list[JsonObject]:
     """Return what an operation asks for; UtilMeta gives a scope where a user must be logged in."""
-    required: list[JsonObject] = [{name: []} for each in known for name in each]
-    return required if all(scopes for each in known for scopes in each.values()) else [*required, {}]
+    required: list[JsonObject] = [
+        {name: []} for name in dict.fromkeys(name for each in known for name in each)
+    ]
+    login = any(scopes for each in known for scopes in each.values())
+    return required if login or not known else [*required, {}]
 
 
 def request_body(known: JsonObject, schemas: JsonObject) -> JsonObject:
     """Return the body of a request with an example; one that has no fields may be left out."""
     schema = known["content"]["application/json"]["schema"]
+    for each in objects_in(schema, schemas):
+        each["additionalProperties"] = False
     example = example_of(schema, schemas)
     return {
         "required": example != {},
@@ -254,10 +283,10 @@ def success(known: JsonObject, cookie: Cookie | None, components: JsonObject) ->
         }
     if not schema:
         return {"description": "Done. There is no body.", **complete}
-    answer = resolved(schema, schemas)
-    # An answer has all of its fields; UtilMeta does not say so of those that it reads from a row.
-    answer["required"] = list(answer["properties"])
-    answer.pop("additionalProperties", None)
+    for answer in objects_in(schema, schemas):
+        # An answer has all of its fields; UtilMeta does not say so of those that it reads from a row.
+        answer["required"] = list(answer["properties"])
+        answer.pop("additionalProperties", None)
     example = example_of(schema, schemas)
     return {
         "description": "Done.",
@@ -277,7 +306,7 @@ def problem(status: int, codes: list[str]) -> JsonObject:
     }
     examples = {code: {"$ref": f"#/components/examples/{code}"} for code in codes}
     return {
-        "description": "\n".join(f"- `{code}`: {PROBLEMS[code][1]}" for code in codes),
+        "description": "\n".join(f"- `{code}`: {ALL_PROBLEMS[code][1]}" for code in codes),
         "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in headers},
         "content": {CONTENT_TYPE: {"schema": schema, "examples": examples}},
     }
@@ -287,9 +316,22 @@ def example_of_problem(code: str) -> Any:
     """Return the body of a problem."""
     errors = {
         "invalid_request": [{"field": "username", "message": "This field is required."}],
-        "username_exists": [{"field": "username", "message": PROBLEMS["username_exists"][1]}],
+        "username_exists": [{"field": "username", "message": ALL_PROBLEMS["username_exists"][1]}],
     }
     return json.loads(Problem(code, errors=errors.get(code)).body(REQUEST_ID))
+
+
+def objects_in(schema: JsonObject, schemas: JsonObject) -> list[JsonObject]:
+    """Return the schemas of the objects that a value of a schema is, or is made of."""
+    found: list[JsonObject] = []
+    left = [schema]
+    while left:
+        each = resolved(left.pop(), schemas)
+        if "properties" in each and not any(each is known for known in found):
+            found.append(each)
+            left += each["properties"].values()
+        left += [*each.get("anyOf", []), *([each["items"]] if "items" in each else [])]
+    return found
 
 
 def example_of(schema: JsonObject, schemas: JsonObject) -> Any:
@@ -297,9 +339,27 @@ def example_of(schema: JsonObject, schemas: JsonObject) -> Any:
     if "examples" in schema:
         return schema["examples"][0]
     schema = resolved(schema, schemas)
-    if schema["type"] == "object":
-        return {name: example_of(each, schemas) for name, each in schema["properties"].items()}
-    return schema["examples"][0]
+    if "anyOf" in schema:
+        return example_of(schema["anyOf"][0], schemas)
+    kind = schema.get("type")
+    if kind == "object":
+        fields = schema.get("properties", {})
+        return {name: example_of(each, schemas) for name, each in fields.items()}
+    if kind == "array":
+        return [example_of(schema["items"], schemas)] if "items" in schema else []
+    return example_of_value(schema)
+
+
+def example_of_value(schema: JsonObject) -> Any:
+    """Return an example of a schema that is neither an object nor an array."""
+    for name in ("examples", "enum"):
+        if name in schema:
+            return schema[name][0]
+    kind = schema.get("type")
+    if kind == "string":
+        text: str = FORMATS.get(schema.get("format", ""), "text")
+        return text.ljust(schema.get("minLength", 0), "t")[: schema.get("maxLength")]
+    return schema.get("minimum", {"integer": 1, "number": 1.5, "boolean": True}.get(str(kind)))
 
 
 def resolved(schema: JsonObject, schemas: JsonObject) -> JsonObject:
