@@ -1,5 +1,6 @@
 """What every endpoint of UtilMeta's is made to do here, whoever adds it."""
 
+import json
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from utilmeta.core import api, request
 from utilmeta.core.api import endpoint
 from utilmeta.core.api.route import APIRoute
+from utilmeta.core.response import Response
 from utilmeta.utils.context import ParserProperty
 from utype.parser.field import ParserField
 
@@ -31,9 +33,17 @@ class StrictWrapper(endpoint.RequestContextWrapper):
 
 
 class Endpoint(endpoint.Endpoint):
-    """An endpoint."""
+    """An endpoint; its response is JSON also where UtilMeta sends nothing or Python's own text of a value."""
 
     wrapper_cls = StrictWrapper
+
+    def handler(self, api: Any) -> Any:
+        """Return what the endpoint does with a request."""
+        result = super().handler(api)
+        if isinstance(result, (bool, int, float)) or (isinstance(result, (list, dict)) and not result):
+            content = json.dumps(result).encode()
+            return Response(content=content, content_type="application/json", request=api.request)
+        return result
 
 
 class Route(APIRoute):

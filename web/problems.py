@@ -168,10 +168,11 @@ def from_exception(error: BaseException, path_params: Collection[str] = ()) -> P
         return Problem("service_unavailable")
     if isinstance(error, exceptions.BadRequest) and isinstance(error.__cause__, ParseError):
         return from_parameters(faults_of(error.__cause__), path_params)
-    integrity = error if isinstance(error, IntegrityError) else error.__cause__
-    if isinstance(integrity, IntegrityError):
-        return from_integrity(integrity)
     known = next((status for kind, status in STATUSES if isinstance(error, kind)), 500)
+    # Those of rows that others need are IntegrityErrors too; UtilMeta's ORM makes BadRequests of the rest.
+    integrity = error if isinstance(error, IntegrityError) else error.__cause__
+    if known == 500 and isinstance(integrity, IntegrityError):
+        return from_integrity(integrity)
     problem = from_status(error.status if isinstance(error, exceptions.HttpError) else known)
     if isinstance(error, exceptions.MethodNotAllowed):
         # UtilMeta takes HEAD for GET, and does not say so (RFC 9110, sections 9.3.2 and 10.2.1).
