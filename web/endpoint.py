@@ -12,6 +12,7 @@ from utilmeta.core.response import Response
 from utilmeta.utils.context import ParserProperty
 from utype.parser.field import ParserField
 
+from .faults import plain_type
 from .json_body import JsonBody
 
 # One text for each number, so that a row has one address.
@@ -67,10 +68,11 @@ class Route(APIRoute):
     def is_whole_number(self, name: str) -> bool:
         """Tell whether a parameter of the path is declared as an int."""
         if self.is_endpoint:
-            found = self.handler.parser.get_field(name).type
+            declared = self.handler.parser.get_field(name).type
         else:
-            found = self.handler._properties[name].field.type
-        return isinstance(found, type) and issubclass(found, int) and not issubclass(found, bool)
+            declared = self.handler._properties[name].field.type
+        kind = plain_type(declared)
+        return issubclass(kind, int) and not issubclass(kind, bool)
 
 
 def install() -> None:

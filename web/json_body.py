@@ -192,20 +192,17 @@ def parse_fields(text: bytes, schema: Any) -> Any:
     names = input_names(schema)
     known = {name: value for name, value in data.items() if name in names}
     unknown = [name for name in data if name not in known]
+    errors = []
     try:
-        errors = []
-        try:
-            instance = schema.__from__(known, strict_options(schema))
-        except ParseError as error:
-            errors = faults_of(error)
-        at_fault = {each["field"].partition(".")[0] for each in errors}
-        errors += [
-            {"field": name, "message": "This cannot be stored."}
-            for name, value in known.items()
-            if name not in at_fault and not can_be_stored(value)
-        ]
-    except RecursionError:
-        raise Problem("malformed_json") from None
+        instance = schema.__from__(known, strict_options(schema))
+    except ParseError as error:
+        errors = faults_of(error)
+    at_fault = {each["field"].partition(".")[0] for each in errors}
+    errors += [
+        {"field": name, "message": "This cannot be stored."}
+        for name, value in known.items()
+        if name not in at_fault and not can_be_stored(value)
+    ]
     errors += [{"field": name, "message": "There is no such field."} for name in unknown]
     if errors:
         raise Problem(
@@ -230,18 +227,19 @@ def input_names(schema: Any) -> frozenset[str]:
 
 def check_json_type(value: Any, type_: Any) -> None:
     """Raise TypeError for a value of JSON that is never written for a type."""
-    if not isinstance(type_, type):
-        return
-    if issubclass(type_, bool) or isinstance(value, bool):
-        wrong = issubclass(type_, (int, float, Decimal, date, time, timedelta)) and not (
-            issubclass(type_, bool) and isinstance(value, bool)
-        )
-    elif issubclass(type_, int):
-        wrong = isinstance(value, float) and not value.is_integer()
-    else:
-        wrong = issubclass(type_, (date, time, timedelta, UUID)) and not isinstance(value, str)
-    if wrong:
+    if isinstance(type_, type) and not may_be_written(value, type_):
         raise TypeError
+
+
+def may_be_written(value: Any, type_: type) -> bool:
+    """Tell whether JSON may have a value for a type, by what utype does not look at."""
+    if issubclass(type_, bool):
+        return isinstance(value, bool)
+    if isinstance(value, bool):
+        return not issubclass(type_, (int, float, Decimal, date, time, timedelta))
+    if issubclass(type_, int):
+        return not isinstance(value, float) or value.is_integer()
+    return isinstance(value, str) or not issubclass(type_, (date, time, timedelta, UUID))
 
 
 def can_be_stored(value: Any) -> bool:
@@ -250,13 +248,22 @@ def can_be_stored(value: Any) -> bool:
     A lone surrogate has no encoding, PostgreSQL takes no NUL, both databases have 64 bits for a whole number,
     and what is beyond a float is infinite here.
     """
-    if isinstance(value, str):
-        return not NOT_STORABLE.search(value)
-    if isinstance(value, (int, float)):
-        return isfinite(value) if isinstance(value, float) else -(2**63) <= value < 2**63
-    if isinstance(value, dict):
-        return all(map(can_be_stored, value)) and all(map(can_be_stored, value.values()))
-    return not isinstance(value, list) or all(map(can_be_stored, value))
+    left = [value]  # a stack of its own, as values may be nested deeper than Python calls
+    while left:
+        each = left.pop()
+        if isinstance(each, str):
+            fits = not NOT_STORABLE.search(each)
+        elif isinstance(each, float):
+            fits = isfinite(each)
+        else:
+            fits = not isinstance(each, int) or -(2**63) <= each < 2**63
+        if not fits:
+            return False
+        if isinstance(each, dict):
+            left += [*each, *each.values()]
+        elif isinstance(each, list):
+            left += each
+    return True
 
 
 def _whole_number(digits: str) -> int | float:

@@ -134,7 +134,7 @@ def build() -> JsonObject:
         if "description" in item:
             tags.append({"name": path.strip("/"), "description": item.pop("description")})
         paths[path] = {
-            key: operation(key, value, components, problems) if "responses" in value else value
+            key: operation(key, path, value, components, problems) if "responses" in value else value
             for key, value in item.items()
         }
     used = {code for name in problems for code in name.split(".")}
@@ -199,13 +199,15 @@ def without_unused(document: JsonObject) -> JsonObject:
     return document
 
 
-def operation(method: str, known: JsonObject, components: JsonObject, problems: JsonObject) -> JsonObject:
+def operation(
+    method: str, path: str, known: JsonObject, components: JsonObject, problems: JsonObject
+) -> JsonObject:
     """Return an operation, given what UtilMeta knows of it, and add the problems it may answer with to all.
 
     Its docstring is one line, and then more.
     """
     required = security(known["security"])
-    more = OPERATIONS.get(known["operationId"]) or added(method, known, required)
+    more = OPERATIONS.get(known["operationId"]) or added(method, path, known, required)
     summary, _, description = unwrapped(known.get("description", "")).partition("\n\n")
     complete = {
         "operationId": more.id,
@@ -215,6 +217,9 @@ def operation(method: str, known: JsonObject, components: JsonObject, problems: 
         "security": required,
         "responses": {"200": success(known["responses"]["200"], more.cookie, components)},
     }
+    for parameter in known.get("parameters", []):
+        # UtilMeta says of one with a default that it is not, which no path can have.
+        parameter["required"] = parameter["required"] or parameter["in"] == "path"
     codes = [*ANY, *more.problems]
     if not more.any_host:
         codes += HOST
@@ -231,12 +236,12 @@ def operation(method: str, known: JsonObject, components: JsonObject, problems: 
     return complete
 
 
-def added(method: str, known: JsonObject, required: list[JsonObject]) -> Operation:
+def added(method: str, path: str, known: JsonObject, required: list[JsonObject]) -> Operation:
     """Return what an endpoint of which this module knows nothing may answer with, by what it takes."""
     problems = ["service_unavailable"]
     if required and {} not in required:
         problems.append("not_logged_in")
-    if any(each["in"] == "path" for each in known.get("parameters", [])):
+    if "{" in path:
         problems.append("not_found")
     if method != "get":
         problems.append("conflict")
