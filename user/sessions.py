@@ -10,17 +10,20 @@ import re
 import secrets
 from base64 import urlsafe_b64encode
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from functools import cache, cached_property
 from typing import Any
 
 from django.core import signing
+from django.db import DatabaseError
 from django.utils import timezone
 from utilmeta.core.auth.session import db as framework
 from utilmeta.core.request import Request, var
 from utilmeta.core.response import Response
 from utype.parser.field import ParserField
 
+from framework.impatient_writes import impatient
 from web.logs import note
 from web.problems import Problem
 
@@ -138,10 +141,15 @@ class DBSessionSchema(framework.DBSessionSchema):
         live.update(encoded_data=self.encode(dict(self)))
 
     def touch(self) -> None:
-        """Note that the session is in use, unless that was noted a short while ago."""
+        """Write that the session is in use, unless that was written a short while ago.
+
+        The response neither waits for it nor depends on it: where a copying tool holds SQLite's lock, or the
+        database takes no writes, a later request writes it.
+        """
         row, now = self.get_row(), timezone.now()
         if not row.last_activity or now - row.last_activity >= ACTIVITY_INTERVAL:
-            live_sessions().filter(pk=row.pk).update(last_activity=now)
+            with suppress(DatabaseError), impatient():
+                live_sessions().filter(pk=row.pk).update(last_activity=now)
 
     def cycle_key(self) -> None:
         """Give the session a new key, and its data a signature for the user's present password.
