@@ -21,7 +21,7 @@ class Session(AbstractSession):
     user = models.ForeignKey(User, related_name="sessions", null=True, default=None, on_delete=models.CASCADE)
 
     class Meta:
-        """What `purgesessions` finds rows by."""
+        """What `purgesessions` finds rows by, and a login the sessions that are too many."""
 
         indexes = (
             models.Index(fields=["expiry_time"], name="session_expiry_time"),
@@ -30,5 +30,8 @@ class Session(AbstractSession):
                 fields=["deleted_time"],
                 name="session_deleted_time",
                 condition=models.Q(deleted_time__isnull=False),
+            ),
+            models.Index(
+                fields=["user", "id"], name="session_of_user", condition=models.Q(deleted_time__isnull=True)
             ),
         )

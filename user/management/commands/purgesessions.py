@@ -11,8 +11,9 @@ from django.db.models import Q
 from django.utils import timezone
 from tqdm import tqdm
 
-from user.management.base import BATCH_SIZE, OneLineErrorCommand, in_batches
+from user.management.base import OneLineErrorCommand
 from user.models import Session
+from user.queries import BATCH_SIZE, in_batches
 
 KEEP_DAYS = 30
 MAX_DAYS = 36_500
