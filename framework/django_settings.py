@@ -1,4 +1,4 @@
-"""What Django is told beyond UtilMeta's own settings."""
+"""Django's settings, beyond those that UtilMeta makes."""
 
 from functools import partial
 from typing import Any
@@ -18,7 +18,7 @@ MIDDLEWARE = [
     "web.middleware.headers",
     "django.middleware.security.SecurityMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
-    # Only for those who need it: it costs every request something.
+    # Only if needed: it costs every request something.
     *(["corsheaders.middleware.CorsMiddleware"] if settings.trusted_origins else []),
     "django.middleware.common.CommonMiddleware",
     *(["web.pages.middleware.PagesMiddleware"] if settings.pages else []),
@@ -29,7 +29,7 @@ MIDDLEWARE = [
 SETTINGS: dict[str, Any] = {
     "DATABASES": {"default": settings.database_url},
     "ALLOWED_HOSTS": settings.allowed_hosts,
-    # New passwords take the first; the others are of accounts from elsewhere, until their next login.
+    # New passwords use the first; the others are for imported accounts, until their next login.
     "PASSWORD_HASHERS": [
         "user.passwords.PBKDF2PasswordHasher",
         "django.contrib.auth.hashers.PBKDF2SHA1PasswordHasher",
@@ -70,7 +70,7 @@ signals.request_started.disconnect(reset_queries)
 
 @receiver(connection_created)
 def bound_answers(connection: BaseDatabaseWrapper, **kwargs: Any) -> None:
-    """Have a connection to PostgreSQL wait only so long for an answer; psycopg waits for ever."""
+    """Limit how long a PostgreSQL connection waits for the server; psycopg itself waits forever."""
     if connection.vendor == "postgresql":
         raw = connection.connection
         raw.wait = partial(raw.wait, timeout=POSTGRESQL_ANSWER_SECONDS)

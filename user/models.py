@@ -1,4 +1,4 @@
-"""The rows: who has an account, and which browsers are logged in to it."""
+"""The tables: accounts, and the sessions of the browsers that are logged in to them."""
 
 from django.db import models
 from utilmeta.core.orm.backends.django.models import AbstractSession
@@ -16,7 +16,7 @@ class User(models.Model):  # type: ignore[django-manager-missing]  # (Session's 
 
 
 class Session(AbstractSession):
-    """A login of one browser; it is over once `deleted_time` is set or `expiry_time` has come."""
+    """A login of one browser; it ends when it is revoked (`deleted_time`) or expires (`expiry_time`)."""
 
     user = models.ForeignKey(User, related_name="sessions", null=True, default=None, on_delete=models.CASCADE)
 

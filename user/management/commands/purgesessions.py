@@ -56,7 +56,7 @@ class Command(OneLineErrorCommand):
 
 
 def over_before(time: datetime) -> dict[str, Q]:
-    """Return the conditions of a session that was over before a time, by the column that each is on."""
+    """Return the conditions of a session that ended before a time, by the column of each."""
     return {column: Q(**{f"{column}__lt": time}) for column in ("expiry_time", "deleted_time")}
 
 
