@@ -239,7 +239,10 @@ def test_user_changes_the_password(logged_in, service, account):
     browser.send(password=OTHER_PASSWORD)
 
     browser.until_view("account")
-    assert browser.text("#status") == "Your password has been changed. You have been logged out on all other devices."
+    assert (
+        browser.text("#status")
+        == "Your password has been changed. You have been logged out on all other devices."
+    )
     browser.inspect("password-changed")
     assert can_log_in(service, account, OTHER_PASSWORD)
     assert not can_log_in(service, account, PASSWORD)

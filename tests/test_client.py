@@ -12,7 +12,14 @@ from datetime import datetime, timedelta, timezone
 import httpx
 import pytest
 
-from client import InsecureAddressError, NoAnswerError, ProblemError, UnexpectedAnswerError, User, UserClient
+from client import (
+    InsecureAddressError,
+    NoResponseError,
+    ProblemError,
+    UnexpectedResponseError,
+    User,
+    UserClient,
+)
 from config import BASE_DIR
 from server import app
 
@@ -178,16 +185,16 @@ def test_throttled_call_says_how_long_to_wait(services):
 )
 def test_answer_of_something_else_is_an_error(status, content):
     with client_of_something_else(status, content) as client:
-        with pytest.raises(UnexpectedAnswerError, match=f"^an answer of status {status} "):
+        with pytest.raises(UnexpectedResponseError, match=f"^unexpected response with status {status}$"):
             client.get()
-        with pytest.raises(UnexpectedAnswerError):
+        with pytest.raises(UnexpectedResponseError):
             client.login("bob", PASSWORD)
 
 
 def test_logout_that_something_else_answers_is_an_error():
     with (
         client_of_something_else(200, b"<h1>Sign in to this network</h1>") as client,
-        pytest.raises(UnexpectedAnswerError),
+        pytest.raises(UnexpectedResponseError),
     ):
         client.logout()
 
@@ -224,16 +231,16 @@ def test_login_that_cannot_last_over_http_is_an_error(services, host):
 def test_no_answer_is_an_error():
     with socket.create_server(("127.0.0.1", 0)) as server:
         url = f"http://127.0.0.1:{server.getsockname()[1]}"
-        with UserClient(url, timeout=0.2) as client, pytest.raises(NoAnswerError, match=url):
+        with UserClient(url, timeout=0.2) as client, pytest.raises(NoResponseError, match=url):
             client.get()
-    with UserClient(url) as client, pytest.raises(NoAnswerError, match=url):
+    with UserClient(url) as client, pytest.raises(NoResponseError, match=url):
         client.get()
 
 
 def test_answer_that_cannot_be_unpacked_is_no_answer():
     with (
         client_of_something_else(200, b"no gzip", **{"Content-Encoding": "gzip"}) as client,
-        pytest.raises(NoAnswerError),
+        pytest.raises(NoResponseError),
     ):
         client.get()
 
