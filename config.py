@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import ipaddress
 import os
@@ -302,7 +303,8 @@ class Settings:
         """
         values: dict[str, Any] = {}
         for setting in fields(cls):
-            name, text = setting.name.upper(), environ.get(setting.name.upper())
+            name = setting.name.upper()
+            text = _read_secret(name, environ) if not setting.repr else environ.get(name)
             try:
                 text = setting.metadata["default"] if text is None else text.strip()
                 # Unprintable characters are, for example, line breaks and bytes that are not UTF-8.
@@ -332,6 +334,25 @@ class Settings:
                 raise ConfigError(
                     f"{name} takes {SECRET_KEY_MIN_LENGTH} characters or more, your own, in production."
                 )
+
+
+def _read_secret(name: str, environ: Mapping[str, str | None]) -> str | None:
+    """Return a secret setting, from the file that NAME_FILE names if that is set, as container images do it.
+
+    Raises ConfigError if both are set, or the file cannot be read as text.
+    """
+    text, path = environ.get(name), environ.get(f"{name}_FILE")
+    if not path:
+        return text
+    if text:
+        raise ConfigError(f"{name} and {name}_FILE are both set: leave one of them out.")
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise ConfigError(f"{name}_FILE is not a text in UTF-8.") from None
+    except (OSError, ValueError) as error:
+        reason = os.strerror(getattr(error, "errno", None) or errno.EINVAL)
+        raise ConfigError(f"{name}_FILE cannot be read: {reason}.") from None
 
 
 def read_env_file(path: Path) -> dict[str, str]:
