@@ -12,6 +12,7 @@ from django.dispatch import receiver
 
 from config import POSTGRESQL_ANSWER_SECONDS, settings
 from framework.connections import pool
+from framework.private_files import PrivateConnection
 
 MIDDLEWARE = [
     "web.middleware.record",
@@ -60,6 +61,9 @@ SETTINGS: dict[str, Any] = {
         "security.W021",  # preloading, as W005
     ],
 }
+
+is_sqlite = settings.database_url["ENGINE"] == "django.db.backends.sqlite3"
+SETTINGS["DATABASES"]["default"]["OPTIONS"] |= {"factory": PrivateConnection} if is_sqlite else {}
 
 pool.install()
 
