@@ -1,7 +1,7 @@
 """Reads the pages: README.md, docs/ and the others that are written for people."""
 
 import re
-from itertools import count
+from collections import Counter
 from pathlib import Path
 
 from config import BASE_DIR
@@ -49,12 +49,14 @@ def links(path: str) -> list[str]:
 
 def anchors(path: str) -> set[str]:
     """Return the anchors of the headings of a page, as GitHub makes them."""
-    found: set[str] = set()
+    found: Counter[str] = Counter()
+    result = set()
     for heading in re.findall(r"^#+ (.+)$", FENCE.sub("", read(path)), re.MULTILINE):
         text = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading)
         anchor = re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-")
-        found.add(next(each for n in count() if (each := f"{anchor}-{n}" if n else anchor) not in found))
-    return found
+        result.add(f"{anchor}-{found[anchor]}" if found[anchor] else anchor)
+        found[anchor] += 1
+    return result
 
 
 def resolve(path: str, link: str) -> tuple[Path, str]:
