@@ -24,6 +24,7 @@ from config import BASE_DIR
 from server import app
 
 from .databases import a_database, database_url
+from .markdown import code, section
 from .support import BASE_URL, OTHER_PASSWORD, PASSWORD, Process, run
 
 COMMAND = ("sh", "-c", 'exec granian --interface=wsgi --no-ws --port "$PORT" tests.granian_app:app')
@@ -258,9 +259,8 @@ def test_client_needs_nothing_of_the_service(tmp_path):
     assert "client.UserClient" in done.stdout
 
 
-def test_example_of_the_readme_does_what_it_says(service, capsys):
-    section = (BASE_DIR / "README.md").read_text().split("\n### In Python\n")[1].split("\n### ")[0]
-    (example,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+def test_example_of_the_page_does_what_it_says(service, capsys):
+    (example,) = code(section("docs/api.md", "In Python"), "python")
     assert "http://127.0.0.1:8000" in example
 
     exec(example.replace("http://127.0.0.1:8000", service.url), {})
