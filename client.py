@@ -1,6 +1,6 @@
-"""A typed client of the service: one class, with the five calls of `UserAPI`.
+"""A typed client of the service: one class, with a method for each of the five endpoints of `UserAPI`.
 
-It needs httpx (`pip install httpx`) and nothing else of this project, so it can be copied.
+It needs httpx (`pip install httpx`) and nothing else of this project, so you can copy this file.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 
 PATH = "/api/user"
-# What it raises to read an answer that is none of the service's.
+# What reading a response raises that is not the service's own.
 NOT_OF_THE_SERVICE = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
 
 
@@ -26,34 +26,34 @@ class User:
 
 
 class ClientError(Exception):
-    """A call that did not do what it should."""
+    """A call that failed."""
 
 
-class NoAnswerError(ClientError):
-    """The service cannot be reached, or took too long: whether the call did something is not known."""
+class NoResponseError(ClientError):
+    """The service could not be reached, or timed out: the call may or may not have taken effect."""
 
 
 class InsecureAddressError(ClientError):
-    """The call did what it should, but the session is lost: its cookie is for https:// addresses only."""
+    """The call succeeded, but the session is lost: its cookie is sent to https:// addresses only."""
 
 
 @dataclass(eq=False)
-class UnexpectedAnswerError(ClientError):
-    """Something answered that is not the service: a proxy, say, or another address."""
+class UnexpectedResponseError(ClientError):
+    """The response is not the service's: a proxy's, for example, or that of another address."""
 
     status: int
 
     def __str__(self) -> str:
-        """Say what came instead."""
-        return f"an answer of status {self.status} that is not the service's"
+        """Return a one-line description."""
+        return f"unexpected response with status {self.status}"
 
 
 @dataclass(eq=False)
 class ProblemError(ClientError):
-    """The service refused: RFC 9457.
+    """The service refused the request (RFC 9457).
 
-    `code` says why, and is what a program should look at; `detail` is for people. `errors` has a message for
-    each field at fault, `retry_after` the seconds to wait, if any.
+    Programs should look at `code`; `detail` is for people. `errors` maps each invalid field to a message.
+    `retry_after` is the number of seconds to wait, if any.
     """
 
     status: int
@@ -64,23 +64,23 @@ class ProblemError(ClientError):
     retry_after: int | None = None
 
     def __str__(self) -> str:
-        """Say all that the service said."""
+        """Return the code, the status and the messages in one line."""
         faults = "".join(f" {name}: {message}" for name, message in self.errors.items())
         return f"{self.code} ({self.status}): {self.detail}{faults}"
 
 
 class UserClient:
-    """The service at an address, as one user sees it; the session's cookie is kept from call to call.
+    """The service as one user sees it; the client keeps the session cookie between calls.
 
-    Every call raises ProblemError, UnexpectedAnswerError or NoAnswerError when it fails, and ValueError for a
-    text that UTF-8 cannot hold. Over http://, signup and login raise InsecureAddressError when the service is
-    in production.
+    Every method raises ProblemError, UnexpectedResponseError or NoResponseError when it fails, and ValueError
+    for text that cannot be encoded in UTF-8. Over http://, signup and login raise InsecureAddressError if the
+    service is in production.
     """
 
     def __init__(self, base_url: str, *, timeout: float = 30.0, **options: Any) -> None:
-        """Talk to the service at, for one, `https://users.example.com`; wait `timeout` seconds for it.
+        """Connect to the service at, for example, `https://users.example.com`; `timeout` is in seconds.
 
-        The options are those of `httpx.Client`: `verify` for a certificate of one's own, `proxy` and others.
+        The options are those of `httpx.Client`: `verify` for a private CA, `proxy` and others.
         """
         self._http = httpx.Client(base_url=base_url, timeout=timeout, **options)
 
@@ -89,28 +89,28 @@ class UserClient:
         return self._user("POST", "/signup", {"username": username, "password": password})
 
     def login(self, username: str, password: str) -> User:
-        """Log in; an earlier session of this client ends."""
+        """Log in; an earlier session of this client is revoked."""
         return self._user("POST", "/login", {"username": username, "password": password})
 
     def logout(self) -> None:
-        """Log out; not being logged in is fine."""
+        """Log out; it is no error if nobody is logged in."""
         response = self._send("POST", "/logout")
         if response.content:
-            raise UnexpectedAnswerError(response.status_code)
+            raise UnexpectedResponseError(response.status_code)
 
     def get(self) -> User:
-        """Return the user who is logged in."""
+        """Return the current user."""
         return self._user("GET")
 
     def put(
         self, *, username: str | None = None, password: str | None = None, current_password: str | None = None
     ) -> User:
-        """Change the name or the password of the user who is logged in; what is None stays."""
+        """Change the username or the password of the current user; None leaves a value as it is."""
         changes = {"username": username, "password": password, "current_password": current_password}
         return self._user("PUT", "", {name: value for name, value in changes.items() if value is not None})
 
     def close(self) -> None:
-        """Close the connections; the session stays what it is."""
+        """Close the connections; the session stays live."""
         self._http.close()
 
     def __enter__(self) -> UserClient:
@@ -125,20 +125,20 @@ class UserClient:
         response = self._send(method, path, body)
         if response.url.scheme == "http" and any(cookie.secure for cookie in response.cookies.jar):
             raise InsecureAddressError(
-                f"{self._http.base_url} keeps nobody logged in: the session's cookie is for https:// only"
+                f"{self._http.base_url} cannot keep a session: its cookie is sent over https:// only"
             )
         try:
             members = response.json()
             time = datetime.fromisoformat(members["signup_time"].replace("Z", "+00:00"))
             return User(members["id"], members["username"], time)
         except NOT_OF_THE_SERVICE:
-            raise UnexpectedAnswerError(response.status_code) from None
+            raise UnexpectedResponseError(response.status_code) from None
 
     def _send(self, method: str, path: str, body: dict[str, str] | None = None) -> httpx.Response:
         try:
             response = self._http.request(method, PATH + path, json=body)
         except httpx.RequestError as error:
-            raise NoAnswerError(f"no answer from {self._http.base_url} ({error})") from error
+            raise NoResponseError(f"no response from {self._http.base_url} ({error})") from error
         if response.status_code != httpx.codes.OK:
             raise _error(response)
         return response
@@ -157,4 +157,4 @@ def _error(response: httpx.Response) -> ClientError:
             int(wait) if wait.isdecimal() else None,
         )
     except NOT_OF_THE_SERVICE:
-        return UnexpectedAnswerError(response.status_code)
+        return UnexpectedResponseError(response.status_code)

@@ -1,7 +1,8 @@
-"""The environment, typed: every setting of the service is read here, once, and nowhere else."""
+"""The settings of the service: all environment variables are read and validated here, and nowhere else."""
 
 from __future__ import annotations
 
+import errno
 import io
 import ipaddress
 import os
@@ -21,33 +22,33 @@ from dotenv.parser import parse_stream
 BASE_DIR = Path(__file__).resolve().parent
 DEVELOPMENT_SECRET_KEY = "development-only-this-key-is-public-and-protects-nothing"  # noqa: S105
 SECRET_KEY_MIN_LENGTH = 50
-# How long a request waits for PostgreSQL: seconds to connect, milliseconds for its network to answer, and
-# what one statement, and an open transaction between two of them, may take.
+# PostgreSQL time-outs: seconds to connect, milliseconds until unacknowledged data break the connection, and
+# the limits of one statement and of an idle transaction.
 POSTGRESQL_TIMEOUTS = {
     "connect_timeout": 5,
     "tcp_user_timeout": 10_000,
-    # An idle connection shows signs of life, so that what stands between does not forget it (balancers do
-    # after some minutes), and is known to be dead soon after its server is.
+    # Keep-alives, since load balancers drop idle connections after some minutes, and a dead server should be
+    # noticed soon.
     "keepalives_idle": 60,
     "keepalives_interval": 10,
     "keepalives_count": 3,
     "options": "-c statement_timeout=10s -c idle_in_transaction_session_timeout=30s",
 }
-# Seconds that it waits for any answer at all: a server that is frozen keeps none of its own time-outs.
+# Seconds to wait for any response of PostgreSQL: a frozen server does not enforce its own time-outs.
 POSTGRESQL_ANSWER_SECONDS = 15
 HOST_NAME = r"([a-z0-9-]+(\.[a-z0-9-]+)*|\[[0-9a-f:.]+\])"
 # A name in DNS has at most 253 characters, which are 255 octets as it is sent (RFC 1035, section 2.3.4).
 ORIGIN_MAX_LENGTH = len("capacitor://:65535") + 253
-# gunicorn stops on a worker that exits with this code, and starts one with any other again for ever.
+# gunicorn stops when a worker exits with this code; with any other code it restarts the worker forever.
 EXIT_CODE = 3
 
 
 class ConfigError(ValueError):
-    """A setting that the service cannot start with; the text names it and what it takes."""
+    """An invalid setting; the message names it and says what it takes."""
 
 
 class PasswordEncodingError(ValueError):
-    """A password in a URL that would have to be percent-encoded."""
+    """A password in a URL that must be percent-encoded."""
 
 
 def _boolean(text: str) -> bool:
@@ -106,13 +107,13 @@ def _hosts(text: str) -> list[str]:
 
 
 def _check_address(host: str) -> None:
-    """Raise ValueError for an IPv6 address in another form than the short one, which is what clients send."""
+    """Raise ValueError for an IPv6 address that is not in its compressed form, which clients send."""
     if host.startswith("[") and host != f"[{ipaddress.IPv6Address(host[1:-1])}]":
         raise ValueError
 
 
 def is_origin(text: str) -> bool:
-    """Tell whether a text is an origin, of a page or of an app's web view, in the form that browsers send.
+    """Return whether a text is an origin of a page or of an app's web view, as browsers send it.
 
     That is scheme, host, and the port if it is not the usual one.
     """
@@ -134,7 +135,7 @@ def _origins(text: str) -> list[str]:
 
 
 def _cookie_name(text: str) -> str:
-    # Browsers know the two prefixes in any case (RFC 6265bis, section 5.7).
+    # Browsers match the two prefixes case-insensitively (RFC 6265bis, section 5.7).
     if not re.fullmatch("(?!__(?:host|secure)-)[a-z0-9_-]{1,64}", text, re.IGNORECASE | re.ASCII):
         raise ValueError
     return text
@@ -149,11 +150,11 @@ def _redis_url(text: str) -> str:
             raise ValueError
         if not re.fullmatch("[0-9]+", number) or not find_spec("redis"):
             raise ValueError
-        # What redis leaves out without a word: a fragment, an option without a value, the second of two.
+        # The redis library silently ignores a fragment, an option without a value, and a repeated option.
         names = [name for name, _ in options] + ["db"] * (parts.path not in ("", "/"))
         if "#" in text or not all(value for _, value in options) or len(set(names)) < len(names):
             raise ValueError
-        # Raises what it cannot connect with, but does not connect.
+        # Raises an error for invalid options, without connecting.
         import_module("redis").ConnectionPool.from_url(text).make_connection()
     return text
 
@@ -164,7 +165,7 @@ def _database(text: str) -> dict[str, Any]:
     if not separator or scheme not in ("sqlite", "postgresql", "postgres"):
         raise ValueError
     database = _sqlite(text) if scheme == "sqlite" else _postgresql(text)
-    # Connections last; framework/connections.py finds out which have been cut.
+    # Connections are kept; framework/connections.py detects those that have been cut.
     return database | {"CONN_MAX_AGE": None}
 
 
@@ -183,11 +184,11 @@ def _sqlite(text: str) -> dict[str, Any]:
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": str(BASE_DIR / path),
         "OPTIONS": {
-            # A transaction that reads and then writes fails at once with "database is locked" when
-            # another one wrote in between; one that takes the lock first waits for its turn.
+            # A transaction that reads and then writes fails at once with "database is locked" if another one
+            # has written in between. An IMMEDIATE one takes the lock first, and waits for it.
             "transaction_mode": "IMMEDIATE",
             "timeout": 10,
-            # FULL waits for the disk at each commit, so that a power cut costs nothing that was acknowledged.
+            # FULL waits for the disk at each commit, so that a power cut loses nothing that was acknowledged.
             "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;",
         },
     }
@@ -200,7 +201,7 @@ def _postgresql(url: str) -> dict[str, Any]:
     """
     if not find_spec("psycopg"):
         raise ValueError
-    # Where the part before the last "@" has one of these, the URL means something else than it seems to.
+    # With one of these before the last "@", the URL does not mean what it seems to.
     authority = url.partition("://")[2].rpartition("@")[0]
     if re.search(r"[/?#@]|%(?![0-9A-Fa-f]{2})", authority.partition(":")[2]):
         raise PasswordEncodingError
@@ -222,7 +223,7 @@ def _setting(default: str, takes: str, parse: Callable[[str], Any], *, secret: b
 
 @dataclass
 class Settings:
-    """The settings, one attribute each, named like their environment variables in lower case."""
+    """The settings: one attribute for each environment variable, with its name in lower case."""
 
     utilmeta_production: bool = _setting("false", "true, false, 1 or 0", _boolean)
     secret_key: str = _setting(
@@ -280,12 +281,12 @@ class Settings:
         """The database as `utilmeta.core.orm.Database` takes it."""
         names = ("name", "engine", "user", "password", "host", "port")
         database = {name: self.database_url.get(name.upper()) or "" for name in names}
-        # It takes one port; Django's own settings, which come before, have those of all hosts.
+        # UtilMeta takes one port; Django's own settings have the ports of all hosts.
         return database | {"port": database["port"].partition(",")[0]}
 
     @property
     def reauthentication_age(self) -> timedelta:
-        """How long after its login a session may set a new password without the current one."""
+        """How long after login a session may change the password without the current one."""
         return timedelta(minutes=self.reauthentication_minutes)
 
     @property
@@ -302,10 +303,11 @@ class Settings:
         """
         values: dict[str, Any] = {}
         for setting in fields(cls):
-            name, text = setting.name.upper(), environ.get(setting.name.upper())
+            name = setting.name.upper()
+            text = _read_secret(name, environ) if not setting.repr else environ.get(name)
             try:
                 text = setting.metadata["default"] if text is None else text.strip()
-                # What is not printable is a line end, say, or bytes that are not UTF-8.
+                # Unprintable characters are, for example, line breaks and bytes that are not UTF-8.
                 if not text.isprintable() or _is_quoted(text):
                     raise ValueError
                 values[setting.name] = setting.metadata["parse"](text)
@@ -334,6 +336,25 @@ class Settings:
                 )
 
 
+def _read_secret(name: str, environ: Mapping[str, str | None]) -> str | None:
+    """Return a secret setting, from the file that NAME_FILE names if that is set, as container images do it.
+
+    Raises ConfigError if both are set, or the file cannot be read as text.
+    """
+    text, path = environ.get(name), environ.get(f"{name}_FILE")
+    if not path:
+        return text
+    if text:
+        raise ConfigError(f"{name} and {name}_FILE are both set: leave one of them out.")
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise ConfigError(f"{name}_FILE is not a text in UTF-8.") from None
+    except (OSError, ValueError) as error:
+        reason = os.strerror(getattr(error, "errno", None) or errno.EINVAL)
+        raise ConfigError(f"{name}_FILE cannot be read: {reason}.") from None
+
+
 def read_env_file(path: Path) -> dict[str, str]:
     """Return what a file `.env` sets, and nothing when there is none.
 
@@ -355,7 +376,7 @@ def read_env_file(path: Path) -> dict[str, str]:
         statement = binding.original.string.lstrip()
         number = binding.original.line + binding.original.string.removesuffix(statement).count("\n")
         line, name, value = f"line {number} of .env", binding.key, binding.value
-        # A quote that is never closed takes the lines below it for its own.
+        # An unclosed quote swallows the lines below it.
         if binding.error or (name and value is None) or "\n" in statement.rstrip():
             raise ConfigError(f"{line} is not NAME=value.")
         if name and value is not None:

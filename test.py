@@ -40,4 +40,4 @@ if __name__ == "__main__":
     try:
         main()
     except Exception as error:  # noqa: BLE001  (each HTTP library that UtilMeta may use has its own)
-        sys.exit(f"Failed: no answer from {service.base_url} ({error}). Is the service up? Run: meta run")
+        sys.exit(f"Failed: no response from {service.base_url} ({error}). Is the service up? Run: meta run")

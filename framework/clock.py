@@ -1,4 +1,4 @@
-"""The time of the service: UTC, with microseconds, in one form under every server."""
+"""The time of the service: UTC with microseconds, in the same format under every server."""
 
 from datetime import datetime, timezone
 
@@ -6,10 +6,7 @@ from utilmeta.conf import Time
 
 
 class UtcTime(Time):
-    """UtilMeta's settings of the time, without what they work out on the way to it.
-
-    UtilMeta asks for the time twice in a request, and each time works out the local one first.
-    """
+    """UtilMeta's time settings, without its detour through local time, which it takes twice in a request."""
 
     def time_now(self, relative: datetime | None = None) -> datetime:
         """Return the time; without a zone when it is for a comparison with one without."""

@@ -25,7 +25,7 @@ from .fair_queue import FairQueue, QueueFullError
 
 # As many as a process may hold; threads beyond that wait, the longest first.
 POOL_SIZE = 8
-# A request that has no connection by then is answered 503.
+# A request without a connection by then gets a 503.
 POOL_SECONDS = 5
 
 

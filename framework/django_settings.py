@@ -1,4 +1,4 @@
-"""What Django is told beyond UtilMeta's own settings."""
+"""Django's settings, beyond those that UtilMeta makes."""
 
 from functools import partial
 from typing import Any
@@ -12,13 +12,14 @@ from django.dispatch import receiver
 
 from config import POSTGRESQL_ANSWER_SECONDS, settings
 from framework.connections import pool
+from framework.private_files import PrivateConnection
 
 MIDDLEWARE = [
     "web.middleware.record",
     "web.middleware.headers",
     "django.middleware.security.SecurityMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
-    # Only for those who need it: it costs every request something.
+    # Only if needed: it costs every request something.
     *(["corsheaders.middleware.CorsMiddleware"] if settings.trusted_origins else []),
     "django.middleware.common.CommonMiddleware",
     *(["web.pages.middleware.PagesMiddleware"] if settings.pages else []),
@@ -29,7 +30,7 @@ MIDDLEWARE = [
 SETTINGS: dict[str, Any] = {
     "DATABASES": {"default": settings.database_url},
     "ALLOWED_HOSTS": settings.allowed_hosts,
-    # New passwords take the first; the others are of accounts from elsewhere, until their next login.
+    # New passwords use the first; the others are for imported accounts, until their next login.
     "PASSWORD_HASHERS": [
         "user.passwords.PBKDF2PasswordHasher",
         "django.contrib.auth.hashers.PBKDF2SHA1PasswordHasher",
@@ -65,6 +66,9 @@ SETTINGS: dict[str, Any] = {
     ],
 }
 
+is_sqlite = settings.database_url["ENGINE"] == "django.db.backends.sqlite3"
+SETTINGS["DATABASES"]["default"]["OPTIONS"] |= {"factory": PrivateConnection} if is_sqlite else {}
+
 pool.install()
 
 # Django looks around each request for a cache and for the log of queries of DEBUG; neither is used here.
@@ -74,7 +78,7 @@ signals.request_started.disconnect(reset_queries)
 
 @receiver(connection_created)
 def bound_answers(connection: BaseDatabaseWrapper, **kwargs: Any) -> None:
-    """Have a connection to PostgreSQL wait only so long for an answer; psycopg waits for ever."""
+    """Limit how long a PostgreSQL connection waits for the server; psycopg itself waits forever."""
     if connection.vendor == "postgresql":
         raw = connection.connection
         raw.wait = partial(raw.wait, timeout=POSTGRESQL_ANSWER_SECONDS)

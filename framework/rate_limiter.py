@@ -1,4 +1,4 @@
-"""Counting over moving windows: in Redis, together with other processes, or in this process alone."""
+"""Moving-window rate limiting: shared by all processes in Redis, or in this process alone."""
 
 import logging
 import time
@@ -9,7 +9,7 @@ from limits.errors import StorageError
 from limits.storage import MemoryStorage, RedisStorage
 from limits.strategies import MovingWindowRateLimiter
 
-# Whoever logs in waits for an answer of Redis, so not for long; its errors become StorageError.
+# A login waits for Redis, so the time-out is short. Its errors become StorageError.
 REDIS_OPTIONS: dict[str, Any] = {"socket_timeout": 1, "socket_connect_timeout": 1, "wrap_exceptions": True}
 RETRY_SECONDS = 10
 
@@ -17,19 +17,19 @@ logger = logging.getLogger("demo-user")
 
 
 class LocalCounts(MemoryStorage):
-    """Counts in this process, of which one can be taken back."""
+    """Counts in this process, where one can be undone."""
 
     def give_back(self, key: str) -> None:
-        """Forget the newest count of a key, if there is one."""
+        """Remove the newest count of a key, if there is one."""
         with self.locks[key]:
             del self.events.get(key, [])[:1]
 
 
 class SharedCounts(RedisStorage):
-    """Counts in Redis, of which one can be taken back."""
+    """Counts in Redis, where one can be undone."""
 
     def give_back(self, key: str) -> None:
-        """Forget the newest count of a key, if there is one; raises StorageError."""
+        """Remove the newest count of a key, if there is one; raises StorageError."""
         try:
             self.storage.lpop(self.prefixed_key(key))
         except self.base_exceptions as error:
@@ -37,31 +37,31 @@ class SharedCounts(RedisStorage):
 
 
 class Limiter:
-    """A moving-window limiter that goes on counting by itself while Redis is away.
+    """A moving-window rate limiter that counts in this process while Redis is unavailable.
 
-    It says so once, tries Redis again every RETRY_SECONDS, and says when that is back.
+    It logs that once, retries Redis every RETRY_SECONDS, and logs when Redis is back.
     """
 
     def __init__(self, redis_url: str = "") -> None:
-        """Count in the Redis at a URL, or, without one, here."""
+        """Count in the Redis server at a URL, or in this process if the URL is empty."""
         self.local = MovingWindowRateLimiter(LocalCounts())
         self.shared = redis_url and MovingWindowRateLimiter(SharedCounts(redis_url, **REDIS_OPTIONS))
         self.away_until = 0.0
 
     def hit(self, limit: RateLimitItem, *key: str) -> bool:
-        """Count, unless the limit is reached already; tell whether it was not."""
+        """Count an event unless the limit is reached; return whether it was counted."""
         return bool(self._call("hit", limit, *key))
 
     def test(self, limit: RateLimitItem, *key: str) -> bool:
-        """Tell whether the limit is not reached."""
+        """Return whether the limit allows another event."""
         return bool(self._call("test", limit, *key))
 
     def give_back(self, limit: RateLimitItem, *key: str) -> None:
-        """Take back the newest count."""
+        """Undo the newest count."""
         self._call("give_back", limit, *key)
 
     def reset_time(self, limit: RateLimitItem, *key: str) -> float:
-        """Return when the oldest count is forgotten, in seconds since 1970."""
+        """Return when the oldest count expires, as a Unix timestamp in seconds."""
         return float(self._call("get_window_stats", limit, *key).reset_time)
 
     def _call(self, name: str, *arguments: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The commands of `meta` that UtilMeta's own will not do for."""
+"""`meta run`, in place of UtilMeta's own."""
 
 import os
 import sys
@@ -9,7 +9,7 @@ from utilmeta.bin.meta import MetaCommand
 
 
 class ServiceCommand(BaseServiceCommand):
-    """`meta run`, with an exit code."""
+    """`meta run` that exits with the code of the service."""
 
     @command
     def run(
@@ -24,6 +24,6 @@ class ServiceCommand(BaseServiceCommand):
         if daemon or connect:
             MetaCommand.run(self, daemon, connect, log)
         else:
-            # UtilMeta runs it in a shell, and exits with 0 also when the service did not start.
+            # UtilMeta starts it in a shell, and exits with 0 even if the service does not start.
             os.chdir(self.service.project_dir)
             os.execv(sys.executable, [sys.executable, self.main_file])  # noqa: S606  (no shell is the point)

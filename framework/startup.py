@@ -1,4 +1,4 @@
-"""What must be in order before the service answers."""
+"""Checks before the service starts."""
 
 import logging
 import os

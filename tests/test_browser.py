@@ -166,11 +166,11 @@ def test_space_that_a_keyboard_puts_around_a_name_is_taken_off(browser, name):
     browser.open("/#signup")
     browser.send(username=f" {name} ", password=PASSWORD)
     browser.until_view("account")
-    browser.follow("Change your name")
+    browser.follow("Change your username")
     browser.until_view("name")
     browser.send(username=f"\u00a0{name}-2\u2003 ")
     browser.until_view("account")
-    assert browser.text("#status") == f"Your name is {name}-2 now."
+    assert browser.text("#status") == f"Your username is now {name}-2."
     browser.send()
     browser.until_view("login")
 
@@ -194,7 +194,7 @@ def test_taken_name_stands_beside_its_field(browser, account):
 
 def test_user_changes_the_name(logged_in, name):
     browser = logged_in
-    browser.follow("Change your name")
+    browser.follow("Change your username")
     browser.until_view("name")
     browser.inspect("name")
 
@@ -202,7 +202,7 @@ def test_user_changes_the_name(logged_in, name):
 
     browser.until_view("account")
     assert browser.text("#account-username") == f"{name}-2"
-    assert browser.text("#status") == f"Your name is {name}-2 now."
+    assert browser.text("#status") == f"Your username is now {name}-2."
 
 
 def test_name_of_somebody_else_stands_beside_its_field(logged_in, service):
@@ -239,7 +239,10 @@ def test_user_changes_the_password(logged_in, service, account):
     browser.send(password=OTHER_PASSWORD)
 
     browser.until_view("account")
-    assert browser.text("#status") == "Your password is changed, and you are logged out everywhere else."
+    assert (
+        browser.text("#status")
+        == "Your password has been changed. You have been logged out on all other devices."
+    )
     browser.inspect("password-changed")
     assert can_log_in(service, account, OTHER_PASSWORD)
     assert not can_log_in(service, account, PASSWORD)
@@ -269,7 +272,7 @@ def test_current_password_is_asked_for_in_place(logged_in, service, account, gat
 
 
 def test_user_logs_out(logged_in):
-    logged_in.follow("Change your name")
+    logged_in.follow("Change your username")
     logged_in.until_view("name")
     logged_in.follow("Back to your account")
     logged_in.until_view("account")
@@ -292,7 +295,7 @@ def test_ended_session_brings_the_login_form_back(logged_in, service, account):
     browser.send(username=f"{account}-2")
 
     browser.until_view("login")
-    assert browser.text("#status") == "Your session has ended. Log in to go on."
+    assert browser.text("#status") == "You have been logged out. Log in to continue."
     assert browser.find("#login-username").get_attribute("value") == account
     browser.inspect("session-ended")
     browser.send(password=PASSWORD)
@@ -412,7 +415,7 @@ def test_service_that_is_away_is_said(browser, tmp_path):
     browser.send(username="bob", password=PASSWORD)
 
     browser.until(lambda: browser.text("#warning"))
-    assert browser.text("#warning") == "The service cannot be reached. Check your connection, and try again."
+    assert browser.text("#warning") == "The service cannot be reached. Check your connection and try again."
     assert browser.find("#login-password").get_attribute("value") == PASSWORD
     browser.inspect("no-network")
 
@@ -425,7 +428,7 @@ def test_page_of_a_proxy_is_not_taken_for_an_answer(browser, gate):
 
         browser.send(username="bob", password=PASSWORD)
 
-        expected = "Something between here and the service answered in its place"
+        expected = "Your network or a proxy responded instead of the service"
         browser.until(lambda: browser.text("#warning").startswith(f"{expected} ({status})"))  # noqa: B023
     assert browser.view() == "login"
 
@@ -454,7 +457,7 @@ def in_production(browser: Browser, tmp_path_factory: pytest.TempPathFactory) ->
 def test_why_nobody_stays_logged_in_over_http_is_said(in_production, name):
     browser = in_production
     expected = (
-        "That worked, but over http:// your browser does not keep you logged in. "
+        "Your browser does not keep you logged in over http://. "
         "Open this page with https:// and log in there."
     )
     browser.open("/#signup")
@@ -476,7 +479,7 @@ def test_browser_that_keeps_no_cookies_is_told(browser, gate, account):
 
     browser.send(username=account, password=PASSWORD)
 
-    browser.until(lambda: browser.text("#warning").startswith("That worked, but "))
+    browser.until(lambda: browser.text("#warning").startswith("Your browser does not keep"))
     assert browser.view() == "login"
 
 
@@ -494,9 +497,9 @@ def test_login_is_one_whatever_the_next_request_says(browser, gate, account, cut
 @pytest.mark.parametrize(
     ("retry_after", "expected"),
     [
-        ("5", "Wait for 5 seconds."),
-        ("570", "Wait for 10 minutes."),
-        ("Thu, 01 Jan 2099 00:00:00 GMT", "Wait for"),
+        ("5", "Try again in 5 seconds."),
+        ("570", "Try again in 10 minutes."),
+        ("Thu, 01 Jan 2099 00:00:00 GMT", "Try again in"),
     ],
 )
 def test_when_to_try_again_is_said(browser, gate, retry_after, expected):
@@ -631,7 +634,7 @@ def test_password_can_be_shown_until_it_is_sent(browser, account):
 
 def test_back_forward_and_reload_keep_a_sensible_view(logged_in):
     driver = logged_in.driver
-    logged_in.follow("Change your name")
+    logged_in.follow("Change your username")
     logged_in.until_view("name")
     logged_in.follow("Back to your account")
     logged_in.until_view("account")
@@ -731,7 +734,7 @@ def test_page_and_documentation_work_under_a_path(under_a_path, name):
     browser.send(username=name, password=PASSWORD)
     browser.until_view("account")
     browser.inspect("under-a-path")
-    browser.follow("Change your name")
+    browser.follow("Change your username")
     browser.until_view("name")
     browser.send(username=f"{name}-2")
     browser.until_view("account")

@@ -12,11 +12,19 @@ from datetime import datetime, timedelta, timezone
 import httpx
 import pytest
 
-from client import InsecureAddressError, NoAnswerError, ProblemError, UnexpectedAnswerError, User, UserClient
+from client import (
+    InsecureAddressError,
+    NoResponseError,
+    ProblemError,
+    UnexpectedResponseError,
+    User,
+    UserClient,
+)
 from config import BASE_DIR
 from server import app
 
 from .databases import a_database, database_url
+from .markdown import code, section
 from .support import BASE_URL, OTHER_PASSWORD, PASSWORD, Process, run
 
 COMMAND = ("sh", "-c", 'exec granian --interface=wsgi --no-ws --port "$PORT" tests.granian_app:app')
@@ -178,16 +186,16 @@ def test_throttled_call_says_how_long_to_wait(services):
 )
 def test_answer_of_something_else_is_an_error(status, content):
     with client_of_something_else(status, content) as client:
-        with pytest.raises(UnexpectedAnswerError, match=f"^an answer of status {status} "):
+        with pytest.raises(UnexpectedResponseError, match=f"^unexpected response with status {status}$"):
             client.get()
-        with pytest.raises(UnexpectedAnswerError):
+        with pytest.raises(UnexpectedResponseError):
             client.login("bob", PASSWORD)
 
 
 def test_logout_that_something_else_answers_is_an_error():
     with (
         client_of_something_else(200, b"<h1>Sign in to this network</h1>") as client,
-        pytest.raises(UnexpectedAnswerError),
+        pytest.raises(UnexpectedResponseError),
     ):
         client.logout()
 
@@ -224,16 +232,16 @@ def test_login_that_cannot_last_over_http_is_an_error(services, host):
 def test_no_answer_is_an_error():
     with socket.create_server(("127.0.0.1", 0)) as server:
         url = f"http://127.0.0.1:{server.getsockname()[1]}"
-        with UserClient(url, timeout=0.2) as client, pytest.raises(NoAnswerError, match=url):
+        with UserClient(url, timeout=0.2) as client, pytest.raises(NoResponseError, match=url):
             client.get()
-    with UserClient(url) as client, pytest.raises(NoAnswerError, match=url):
+    with UserClient(url) as client, pytest.raises(NoResponseError, match=url):
         client.get()
 
 
 def test_answer_that_cannot_be_unpacked_is_no_answer():
     with (
         client_of_something_else(200, b"no gzip", **{"Content-Encoding": "gzip"}) as client,
-        pytest.raises(NoAnswerError),
+        pytest.raises(NoResponseError),
     ):
         client.get()
 
@@ -251,9 +259,8 @@ def test_client_needs_nothing_of_the_service(tmp_path):
     assert "client.UserClient" in done.stdout
 
 
-def test_example_of_the_readme_does_what_it_says(service, capsys):
-    section = (BASE_DIR / "README.md").read_text().split("\n### In Python\n")[1].split("\n### ")[0]
-    (example,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+def test_example_of_the_page_does_what_it_says(service, capsys):
+    (example,) = code(section("docs/api.md", "In Python"), "python")
     assert "http://127.0.0.1:8000" in example
 
     exec(example.replace("http://127.0.0.1:8000", service.url), {})

@@ -15,6 +15,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from config import BASE_DIR, settings
+from user import queries
 from user.management import base
 from user.management.commands import purgesessions, setpassword
 from user.models import Session, User
@@ -270,15 +271,30 @@ def test_new_password_that_signup_refuses_is_refused(bob, stdin):
     assert bob.get("/api/user").status_code == 200
 
 
-def test_password_stays_when_sessions_cannot_be_ended(bob, client, monkeypatch, stdin):
+def test_sessions_are_revoked_also_when_their_rows_cannot_be_ended(bob, client, monkeypatch, stdin):
     def fail(sessions):
         raise DatabaseError("the disk is full\nand more")
 
     monkeypatch.setattr(setpassword, "end_sessions", fail)
     stdin(OTHER_PASSWORD)
 
-    assert refusal("setpassword", "bob") == "The database cannot be used: the disk is full"
-    assert login(client, password=PASSWORD).status_code == 200
+    said = io.StringIO()
+    with pytest.raises(CommandError, match=r"^The database cannot be used: the disk is full$"):
+        call_command("setpassword", "bob", stdout=said)
+
+    assert said.getvalue() == "Set the password of bob. "
+    assert Session.objects.get().deleted_time is None
+    assert_problem(bob.get("/api/user"), 401, "not_logged_in")
+    assert login(client, password=OTHER_PASSWORD).status_code == 200
+
+
+@pytest.mark.usefixtures("bob")
+def test_sessions_of_a_changed_password_end_in_batches(monkeypatch, stdin):
+    monkeypatch.setattr(queries.in_batches, "__defaults__", (2,))
+    add_sessions(4, User.objects.get())
+    stdin(OTHER_PASSWORD)
+
+    assert call("setpassword", "bob") == "Set the password of bob. Sessions ended: 5.\n"
 
 
 @pytest.mark.usefixtures("bob")
@@ -315,7 +331,7 @@ def test_sessions_of_one_user_end(bob, make_user):
 
 
 def test_sessions_of_all_users_end_in_batches(bob, make_user, monkeypatch):
-    monkeypatch.setattr(base.in_batches, "__defaults__", (2,))
+    monkeypatch.setattr(queries.in_batches, "__defaults__", (2,))
     eve = make_user("eve")
     add_sessions(3)
     add_sessions(1, expiry_time=days(-1))

@@ -9,6 +9,8 @@ from dotenv import dotenv_values
 
 from config import BASE_DIR, DEVELOPMENT_SECRET_KEY, ConfigError, Settings, read_env_file
 
+from .support import run
+
 KEY = "k" * 50
 
 
@@ -403,3 +405,58 @@ def test_nothing_else_reads_the_environment():
     ]
 
     assert readers == []
+
+
+SECRETS = {
+    "SECRET_KEY": "k" * 50,
+    "SECRET_KEY_FALLBACKS": "a" * 50 + "," + "b" * 50,
+    "DATABASE_URL": "sqlite:///secret.sqlite3",
+    "REDIS_URL": "redis://localhost/3",
+}
+
+
+@pytest.mark.parametrize("name", SECRETS)
+@pytest.mark.parametrize("end", ["", "\n", "\r\n"])
+def test_secret_is_read_from_a_file(tmp_path, name, end):
+    (tmp_path / "secret").write_text(SECRETS[name] + end)
+
+    by_file = Settings.load({f"{name}_FILE": str(tmp_path / "secret"), name: ""})
+
+    assert by_file == Settings.load({name: SECRETS[name]}) != Settings.load({})
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_secret_that_is_given_twice_is_refused(tmp_path, name):
+    (tmp_path / "secret").write_text(SECRETS[name])
+
+    with pytest.raises(ConfigError, match=f"^{name} and {name}_FILE are both set: leave one of them out.$"):
+        Settings.load({f"{name}_FILE": str(tmp_path / "secret"), name: SECRETS[name]})
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("missing", "SECRET_KEY_FILE cannot be read: No such file or directory."),
+        (".", "SECRET_KEY_FILE cannot be read: Is a directory."),
+        ("binary", "SECRET_KEY_FILE is not a text in UTF-8."),
+        ("a\0b", "SECRET_KEY_FILE cannot be read: Invalid argument."),
+        ("two-lines", "SECRET_KEY takes 50 characters or more, none of them a comma."),
+    ],
+)
+def test_secret_file_that_cannot_be_read_is_refused(tmp_path, path, reason):
+    (tmp_path / "binary").write_bytes(b"\xff" * 60)
+    (tmp_path / "two-lines").write_text("k" * 50 + "\n" + "k" * 50)
+
+    with pytest.raises(ConfigError) as caught:
+        Settings.load({"SECRET_KEY_FILE": f"{tmp_path}/{path}"})
+
+    assert str(caught.value) == reason
+
+
+def test_service_starts_with_a_secret_in_a_file(tmp_path):
+    (tmp_path / "key").write_text("k" * 60)
+    code = "from config import settings; print(settings.secret_key)"
+
+    done = run("python", "-c", code, SECRET_KEY="", SECRET_KEY_FILE=str(tmp_path / "key"))
+
+    assert done.stdout == "k" * 60 + "\n"

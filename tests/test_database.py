@@ -17,6 +17,7 @@ from config import BASE_DIR, Settings
 
 from .conftest import FOLDER
 from .databases import SERVER
+from .support import run
 
 EXAMPLE = BASE_DIR / "db.sqlite3.example"
 SCHEMA = "SELECT type, name, tbl_name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_%' ORDER BY name"
@@ -96,3 +97,33 @@ def test_postgresql_that_says_nothing_is_given_up_in_bounded_time(port_of_the_mu
         cursor.execute("SELECT 1")
 
     assert time.monotonic() - start < 5
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+def test_database_and_the_files_beside_it_are_the_owners_alone(tmp_path, umask):
+    code = (
+        "import os, server\n"
+        "from django.core.management import call_command\nfrom django.db import connection\n"
+        "call_command('migrate', verbosity=0); connection.cursor()\n"
+        "print(*(f'{file.name} {file.stat().st_mode & 0o777:o}' for file in os.scandir('.')), sep='\\n')"
+    )
+    settings = {"DATABASE_URL": f"sqlite:///{tmp_path}/db.sqlite3", "PYTHONPATH": str(BASE_DIR)}
+
+    done = run("python", "-c", f"import os; os.umask({umask})\n{code}", cwd=tmp_path, **settings)
+
+    assert sorted(done.stdout.split("\n")) == [
+        "",
+        "db.sqlite3 600",
+        "db.sqlite3-shm 600",
+        "db.sqlite3-wal 600",
+    ], done.stderr
+
+
+def test_mode_of_a_database_file_that_exists_is_kept(tmp_path):
+    (tmp_path / "db.sqlite3").touch(0o640)
+    (tmp_path / "db.sqlite3").chmod(0o640)
+
+    done = run("meta", "migrate", DATABASE_URL=f"sqlite:///{tmp_path}/db.sqlite3")
+
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "db.sqlite3").stat().st_mode & 0o777 == 0o640

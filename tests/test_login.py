@@ -4,10 +4,13 @@ from datetime import timedelta
 
 import pytest
 from django.contrib.auth.hashers import PBKDF2PasswordHasher
+from django.db import DatabaseError
+from django.utils import timezone
 
 from framework.fair_queue import FairQueue
-from user import passwords
+from user import passwords, queries
 from user.models import Session, User
+from user.queries import MAX_SESSIONS
 
 from .support import (
     COOKIE,
@@ -196,3 +199,46 @@ def test_upgraded_hash_ends_no_session(bob, make_client, monkeypatch):
 
     assert "$2$" in User.objects.get().password
     assert bob.get("/api/user").status_code == other.get("/api/user").status_code == 200
+
+
+def add_sessions(user: User, count: int) -> None:
+    Session.objects.bulk_create(
+        Session(session_key=f"key {number}", user=user, expiry_time=timezone.now() + timedelta(days=1))
+        for number in range(count)
+    )
+
+
+@pytest.mark.parametrize("more", [0, 1, 7])
+def test_login_ends_the_oldest_sessions_of_a_user_who_has_too_many(bob, make_user, client, monkeypatch, more):
+    eve = make_user("eve")
+    add_sessions(User.objects.get(username="bob"), MAX_SESSIONS - 1 + more)
+    monkeypatch.setattr(queries.in_batches, "__defaults__", (5,))
+
+    assert login(client).status_code == 200
+
+    live = Session.objects.filter(user__username="bob", deleted_time=None)
+    assert live.count() == MAX_SESSIONS + max(0, more + 1 - 5)
+    assert client.get("/api/user").status_code == 200
+    assert_problem(bob.get("/api/user"), 401, "not_logged_in")
+    assert eve.get("/api/user").status_code == 200
+
+
+def test_user_keeps_as_many_sessions_as_are_allowed(bob, client):
+    add_sessions(User.objects.get(), MAX_SESSIONS - 2)
+
+    login(client)
+
+    assert Session.objects.filter(deleted_time=None).count() == MAX_SESSIONS
+    assert bob.get("/api/user").status_code == 200
+
+
+def test_login_succeeds_when_older_sessions_cannot_be_ended(bob, client, monkeypatch):
+    def fail(sessions):
+        raise DatabaseError("deadlock detected")
+
+    add_sessions(User.objects.get(), MAX_SESSIONS)
+    monkeypatch.setattr(queries, "end_sessions", fail)
+
+    assert login(client).status_code == 200
+    assert client.get("/api/user").status_code == 200
+    assert bob.get("/api/user").status_code == 200

@@ -4,12 +4,16 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import uuid
+from pathlib import Path
 
 import pytest
 
 from config import BASE_DIR
 from framework.machine_slots import MachineSlots
+
+from .support import until
 
 PROGRAM = """
 import sys
@@ -56,6 +60,26 @@ def test_process_waits_until_another_leaves_or_dies(end):
     waiting.wait(60)
     for process in [*holders, waiting]:
         process.stdout.close()
+
+
+def test_stopped_process_delays_the_others_but_does_not_block_them(tmp_path):
+    slots = MachineSlots("slots", 1, seconds=0.1)
+
+    with slots.slot():  # as by a process that is stopped
+        with slots.slot():
+            pass
+        waiting = threading.active_count()
+    until(lambda: threading.active_count() < waiting)  # the thread that waited for the slot has given it back
+
+    with MachineSlots("slots", 1, seconds=30).slot():
+        assert len(open_files(tmp_path)) == 1
+    assert open_files(tmp_path) == []
+
+
+def open_files(folder: Path) -> list[str]:
+    """Return the files in a folder that this process has open."""
+    links = [Path("/proc/self/fd", number) for number in os.listdir("/proc/self/fd")]
+    return [os.readlink(link) for link in links if link.exists() and str(folder) in os.readlink(link)]
 
 
 def test_slot_is_given_back_when_the_work_fails():

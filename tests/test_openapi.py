@@ -122,7 +122,7 @@ def test_committed_document_is_the_one_that_is_served():
         for document in (served, committed):
             del document["components"]["schemas"]["NewPassword"]["description"]
 
-    assert committed == served, "the README says how to renew it"
+    assert committed == served, "CONTRIBUTING.md says how to make a new one"
     if not settings.production:
         assert (BASE_DIR / "openapi.json").read_bytes() == openapi.to_json()
 

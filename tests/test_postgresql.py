@@ -12,7 +12,7 @@ from django.db import OperationalError, connection
 
 from config import settings
 from user.models import Session, User
-from user.queries import live_sessions
+from user.queries import MAX_SESSIONS, live_sessions
 
 from .conftest import NAME
 from .databases import SERVER, database_url
@@ -43,10 +43,17 @@ def test_user_is_found_by_name(bob):
     assert "Index Scan using user_user_username" in plan_of(User.objects.filter(username="bob"))
 
 
-def test_sessions_of_a_user_are_found_by_the_user(bob):
-    assert "user_session_user_id" in plan_of(
-        Session.objects.filter(user=User.objects.get(), deleted_time=None)
-    )
+def test_sessions_of_a_user_are_found_by_the_user():
+    assert "user_session_user_id" in plan_of(Session.objects.filter(user=1))
+
+
+def test_session_that_is_one_too_many_is_found_by_the_user():
+    sessions = Session.objects.filter(user=1, deleted_time=None).order_by("-pk")
+
+    plan = plan_of(sessions[MAX_SESSIONS : MAX_SESSIONS + 1])
+
+    assert "session_of_user" in plan
+    assert "Sort" not in plan
 
 
 def test_statement_is_given_up_in_bounded_time():

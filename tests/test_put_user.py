@@ -3,9 +3,11 @@
 from datetime import timedelta
 
 import pytest
+from django.db import DatabaseError
 from django.utils import timezone
 
 from config import settings
+from user import queries
 from user.models import Session, User
 from user.passwords import hash_password
 
@@ -85,6 +87,54 @@ def test_changed_password_gives_a_new_key_here_and_ends_every_other_session(bob,
     assert_problem(other.get("/api/user"), 401, "not_logged_in")
     assert_problem(with_key(observer, old_key), 401, "not_logged_in")
     assert Session.objects.filter(deleted_time=None).count() == 1
+
+
+def test_sessions_are_revoked_also_when_their_rows_cannot_be_ended(bob, make_client, monkeypatch):
+    def fail(sessions):
+        raise DatabaseError("canceling statement due to statement timeout")
+
+    other = make_client()
+    login(other)
+    monkeypatch.setattr("user.accounts.end_sessions", fail)
+
+    response = bob.put("/api/user", json={"password": OTHER_PASSWORD})
+
+    assert response.status_code == 200
+    assert bob.get("/api/user").status_code == 200
+    assert_problem(other.get("/api/user"), 401, "not_logged_in")
+    assert Session.objects.filter(deleted_time=None).count() == 2
+    assert login(other, password=OTHER_PASSWORD).status_code == 200
+
+
+def test_response_to_a_password_change_waits_only_so_long_for_the_rows_to_end(bob, make_client, monkeypatch):
+    others = [make_client() for _ in range(3)]
+    for other in others:
+        login(other)
+    monkeypatch.setattr("user.accounts.REVOKING_SECONDS", -1.0)
+    monkeypatch.setattr(queries.in_batches, "__defaults__", (2,))
+
+    assert bob.put("/api/user", json={"password": OTHER_PASSWORD}).status_code == 200
+
+    assert Session.objects.filter(deleted_time=None).count() == 2
+    for other in others:
+        assert_problem(other.get("/api/user"), 401, "not_logged_in")
+
+
+def test_login_with_the_new_password_stays_while_older_sessions_end(bob, make_client, monkeypatch):
+    early, late = make_client(), make_client()
+    login(early)
+
+    def log_in_meanwhile(*arguments):
+        login(late, password=OTHER_PASSWORD)
+        return queries.in_batches(*arguments)
+
+    monkeypatch.setattr("user.accounts.in_batches", log_in_meanwhile)
+
+    bob.put("/api/user", json={"password": OTHER_PASSWORD})
+
+    assert late.get("/api/user").status_code == 200
+    assert_problem(early.get("/api/user"), 401, "not_logged_in")
+    assert Session.objects.filter(deleted_time=None).count() == 2
 
 
 def test_changed_password_ends_no_session_of_another_user(bob, make_user):

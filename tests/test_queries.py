@@ -22,10 +22,10 @@ def statements(function) -> list[str]:
         ("GET", "/api/user", None, 1),
         ("PUT", "/api/user", {}, 1),
         ("PUT", "/api/user", {"username": "robert"}, 2),
-        ("PUT", "/api/user", {"password": OTHER_PASSWORD}, 4),
-        ("PUT", "/api/user", {"password": OTHER_PASSWORD, "current_password": PASSWORD}, 4),
+        ("PUT", "/api/user", {"password": OTHER_PASSWORD}, 5),
+        ("PUT", "/api/user", {"password": OTHER_PASSWORD, "current_password": PASSWORD}, 5),
         ("POST", "/api/user/logout", None, 1),
-        ("POST", "/api/user/login", credentials(), 3),
+        ("POST", "/api/user/login", credentials(), 4),
         ("POST", "/api/user/login", credentials(password="wrong"), 1),
         ("POST", "/api/user/signup", credentials("eve"), 3),
     ],
@@ -40,7 +40,7 @@ def test_statements_in_a_browser_with_a_session(bob, method, path, body, count):
         ("GET", "/api/user", None, 0),
         ("PUT", "/api/user", {"username": "eve"}, 0),
         ("POST", "/api/user/logout", None, 0),
-        ("POST", "/api/user/login", credentials(), 2),
+        ("POST", "/api/user/login", credentials(), 3),
         ("POST", "/api/user/login", credentials("nobody"), 1),
         ("POST", "/api/user/login", {}, 0),
         ("POST", "/api/user/signup", credentials("eve"), 2),
@@ -72,4 +72,4 @@ def test_user_and_session_are_read_together_and_only_while_live(bob):
 def test_login_inserts_its_session_once(bob, client):
     sent = statements(lambda: login(client))
 
-    assert [statement.split()[0] for statement in sent] == ["SELECT", "INSERT"]
+    assert [statement.split()[0] for statement in sent] == ["SELECT", "INSERT", "SELECT"]

@@ -2,11 +2,17 @@
 
 import hashlib
 import re
+import sqlite3
+import time
 from base64 import urlsafe_b64encode
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from datetime import timedelta
 
+import psycopg
 import pytest
 from django.core import signing
+from django.db import connection
 from django.test import override_settings
 from django.utils import timezone
 from utilmeta.core.request import Request
@@ -18,6 +24,8 @@ from user.models import Session, User
 from user.sessions import hash_key
 from web.logs import Record
 
+from .conftest import NAME
+from .databases import SERVER, database_url
 from .support import COOKIE, PASSWORD, assert_problem, login, session_key, with_key
 
 
@@ -121,6 +129,65 @@ def test_last_activity_is_written_at_most_once_in_ten_minutes(bob, minutes, writ
     bob.get("/api/user")
 
     assert (Session.objects.get().last_activity > last) == written
+
+
+@contextmanager
+def locked() -> Iterator[None]:
+    """Have somebody else lock the sessions against writes, as a tool that copies SQLite's file does."""
+    if SERVER:
+        other = psycopg.connect(database_url(NAME, ""))
+        other.execute("LOCK TABLE user_session IN SHARE MODE")
+    else:
+        other = sqlite3.connect(connection.settings_dict["NAME"])
+        other.execute("BEGIN IMMEDIATE")
+    with closing(other):
+        yield
+
+
+@contextmanager
+def read_only() -> Iterator[None]:
+    """Have the database take no writes, as on a full disk or after a failover."""
+    switch = "SET default_transaction_read_only =" if SERVER else "PRAGMA query_only ="
+    with connection.cursor() as cursor:
+        cursor.execute(f"{switch} on")
+    yield
+    with connection.cursor() as cursor:
+        cursor.execute(f"{switch} off")
+
+
+@pytest.mark.parametrize("obstacle", [locked, read_only])
+def test_response_neither_waits_for_last_activity_nor_depends_on_it(bob, obstacle):
+    Session.objects.update(last_activity=None)
+
+    with obstacle():
+        start = time.monotonic()
+        response = bob.get("/api/user")
+        seconds = time.monotonic() - start
+        unwritten = Session.objects.get().last_activity
+    later = bob.get("/api/user")
+
+    assert response.json() == later.json()
+    assert response.status_code == 200
+    assert seconds < 5
+    assert unwritten is None
+    assert Session.objects.get().last_activity
+
+
+def test_writes_after_last_activity_wait_for_locks_and_the_disk_again(bob):
+    def state():
+        names = ("SHOW lock_timeout", "SHOW synchronous_commit")
+        if not SERVER:
+            names = ("PRAGMA busy_timeout", "PRAGMA synchronous")
+        with connection.cursor() as cursor:
+            return [cursor.execute(name).fetchone()[0] for name in names]
+
+    before = state()
+    Session.objects.update(last_activity=None)
+
+    bob.get("/api/user")
+
+    assert Session.objects.get().last_activity
+    assert state() == before == (["0", "on"] if SERVER else [10_000, 2])
 
 
 def test_missing_last_activity_is_written(bob):

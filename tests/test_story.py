@@ -43,7 +43,7 @@ def test_no_server_is_said_in_one_line():
 
     assert told.returncode == 1
     assert told.stdout == ""
-    assert told.stderr.startswith("Failed: no answer from http://127.0.0.1:1/api (")
+    assert told.stderr.startswith("Failed: no response from http://127.0.0.1:1/api (")
     assert told.stderr.endswith("Run: meta run\n")
     assert told.stderr.count("\n") == 1
 

@@ -1,9 +1,11 @@
 """What it takes to become, stay and change a user: UtilMeta's `auth.User`, made safe."""
 
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 
-from django.db import IntegrityError, transaction
+from django.db import DatabaseError, IntegrityError, transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 from utilmeta.core import auth
 from utilmeta.core.request import Request
@@ -18,9 +20,12 @@ from web.problems import Problem
 
 from .models import Session, User
 from .passwords import NO_PASSWORD, hash_password, hashing_slot, rehash_password, verify_password
-from .queries import end_sessions, user_by_name
+from .queries import end_sessions, end_surplus_sessions, in_batches, sessions_so_far, user_by_name
 from .schema import NewPassword, SignupSchema, UserUpdateSchema, columns_of
 from .sessions import DBSessionSchema
+
+# How long the response to a password change may wait until the rows of other sessions have been ended.
+REVOKING_SECONDS = 1.0
 
 
 class UserAuthentication(auth.User):
@@ -69,6 +74,8 @@ class UserAuthentication(auth.User):
             self.login_user(request, user)
         except IntegrityError:  # the account was deleted meanwhile
             return None
+        with suppress(DatabaseError):  # as when two logins at once end the same ones
+            end_surplus_sessions(user)
         note(request, "login", user.pk)
         return user
 
@@ -104,7 +111,7 @@ class UserAuthentication(auth.User):
     def update(self, request: Request, user: User, data: UserUpdateSchema) -> User:
         """Change what a user may change of an account: the name, the password.
 
-        A new password gives this session a new key and ends every other one. Raises Problem
+        A new password gives this session a new key and revokes every other one. Raises Problem
         `username_exists`, `invalid_request`, `too_many_requests`, `invalid_credentials`,
         `reauthentication_required`, and `not_logged_in` when the password was changed or the account
         deleted since the request began.
@@ -125,8 +132,10 @@ class UserAuthentication(auth.User):
                 setattr(user, name, value)
             if "password" in data:
                 self.session_of(request).cycle_key()
-                self.end_other_sessions(request, user)
+                others = sessions_so_far(user).exclude(pk=self.session_of(request).get_row().pk)
                 note(request, "password_change", user.pk)
+        if "password" in data:
+            self.end_revoked_sessions(others)
         return user
 
     def reauthenticate(self, request: Request, user: User, data: UserUpdateSchema) -> None:
@@ -142,10 +151,18 @@ class UserAuthentication(auth.User):
             if timezone.now() - login_time >= settings.reauthentication_age:
                 raise Problem("reauthentication_required")
 
-    def end_other_sessions(self, request: Request, user: User) -> None:
-        """End every session of a user but the one of this request."""
-        others = Session.objects.filter(user=user).exclude(pk=self.session_of(request).get_row().pk)
-        end_sessions(others)
+    def end_revoked_sessions(self, sessions: "QuerySet[Session]") -> None:
+        """End the rows of sessions that a new password has revoked, in batches, for REVOKING_SECONDS at most.
+
+        Their data were signed for the password before, so none of them opens anything, whatever becomes of
+        the rows: those that are left expire.
+        """
+        deadline = time.monotonic() + REVOKING_SECONDS
+        with suppress(DatabaseError):
+            for batch in in_batches(sessions, "pk"):
+                end_sessions(batch)
+                if time.monotonic() > deadline:
+                    break
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Hashes that another system made: which are known, and how a password is checked against one."""
+"""Password hashes made by other systems: which are supported, and how a password is verified against one."""
 
 import logging
 import re
@@ -8,7 +8,7 @@ from importlib.util import find_spec
 
 from django.contrib.auth import hashers
 
-# Django's mark for "no password": checking against it takes as long as against a real hash, and fails.
+# Django's mark for "no password": verifying against it takes as long as against a real hash, and fails.
 NO_PASSWORD = hashers.UNUSABLE_PASSWORD_PREFIX
 # What follows each algorithm's name in Django's form of a hash. Only names of this table are ever logged.
 BASE64 = "[A-Za-z0-9+/]"
@@ -27,23 +27,23 @@ logger = logging.getLogger("demo-user")
 
 
 class BCryptPasswordHasher(hashers.BCryptPasswordHasher):
-    """Django's, but it cuts a password where bcrypt always did: its library refuses longer ones since 5.0."""
+    """Django's hasher, but it cuts a password at 72 bytes, as bcrypt did before version 5.0."""
 
     def verify(self, password: str, encoded: str) -> bool:
-        """Check the 72 bytes that bcrypt looks at."""
+        """Verify the 72 bytes that bcrypt looks at."""
         _, _, data = encoded.partition("$")
         right: bool = import_module("bcrypt").checkpw(password.encode()[:72], data.encode())
         return right
 
 
 class ScryptPasswordHasher(hashers.ScryptPasswordHasher):
-    """Django's, without OpenSSL's limit of 32 MiB, which is less than OWASP's recommendation takes (128)."""
+    """Django's hasher with 128 MiB of memory, as OWASP recommends, where OpenSSL allows 32 by default."""
 
     maxmem = 2**31 - 1
 
 
 def in_django_form(encoded: str) -> str:
-    """Return a hash with the name of its algorithm before it, which the libraries themselves leave out."""
+    """Return a hash with its algorithm's name in front, which the libraries leave out."""
     if encoded.startswith("$argon2"):
         return f"argon2{encoded}"
     if encoded.startswith("$2"):
@@ -52,14 +52,14 @@ def in_django_form(encoded: str) -> str:
 
 
 def algorithm_of(encoded: str) -> str | None:
-    """Return the algorithm of a hash in Django's form, or None for a text that is none."""
+    """Return the algorithm of a hash in Django's format, or None if it is not one."""
     name, _, rest = encoded.partition("$")
     printable = encoded.isascii() and encoded.isprintable()
     return name if printable and name in FORMS and re.fullmatch(FORMS[name], rest) else None
 
 
 def is_installed(algorithm: str) -> bool:
-    """Tell whether hashes of an algorithm can be checked here."""
+    """Tell whether the library for an algorithm is installed."""
     return algorithm not in LIBRARIES or bool(find_spec(LIBRARIES[algorithm]))
 
 
@@ -83,7 +83,7 @@ def verify_hash(password: str, encoded: str) -> tuple[bool, bool]:
 
 @cache
 def report(algorithm: str | None) -> None:
-    """Log that a hash of an algorithm cannot be checked, and why; in this process for the first time only."""
+    """Log once per process that hashes of an algorithm cannot be verified, and why."""
     fields = {"algorithm": algorithm or "unknown", "reason": "not a hash that is known here"}
     if algorithm and not is_installed(algorithm):
         fields["reason"] = "the extra `hashes` is not installed"

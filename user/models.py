@@ -1,4 +1,4 @@
-"""The rows: who has an account, and which browsers are logged in to it."""
+"""The tables: accounts, and the sessions of the browsers that are logged in to them."""
 
 from django.db import models
 from utilmeta.core.orm.backends.django.models import AbstractSession
@@ -16,12 +16,12 @@ class User(models.Model):  # type: ignore[django-manager-missing]  # (Session's 
 
 
 class Session(AbstractSession):
-    """A login of one browser; it is over once `deleted_time` is set or `expiry_time` has come."""
+    """A login of one browser; it ends when it is revoked (`deleted_time`) or expires (`expiry_time`)."""
 
     user = models.ForeignKey(User, related_name="sessions", null=True, default=None, on_delete=models.CASCADE)
 
     class Meta:
-        """What `purgesessions` finds rows by."""
+        """What `purgesessions` finds rows by, and a login the sessions that are too many."""
 
         indexes = (
             models.Index(fields=["expiry_time"], name="session_expiry_time"),
@@ -30,5 +30,8 @@ class Session(AbstractSession):
                 fields=["deleted_time"],
                 name="session_deleted_time",
                 condition=models.Q(deleted_time__isnull=False),
+            ),
+            models.Index(
+                fields=["user", "id"], name="session_of_user", condition=models.Q(deleted_time__isnull=True)
             ),
         )

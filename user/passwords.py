@@ -1,4 +1,4 @@
-"""How passwords are hashed: the field that does it, a fast hasher, and a fair queue for the cores."""
+"""How passwords are hashed: the model field, a fast hasher, and a fair queue for the cores."""
 
 import hashlib
 import os
@@ -33,23 +33,23 @@ except ImportError:  # the service works without pycryptodome, with slower login
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 # A hash keeps a core busy for a tenth of a second or more, on purpose.
 HASH_CONCURRENCY = settings.hash_concurrency or CORES
-# Who has waited for that long has given up.
+# A person who has waited for that long has given up.
 HASH_QUEUE_SECONDS = 15
-# A salt that Django's PBKDF2 takes, finds long enough and makes by itself; the column has room for it.
+# A salt as Django's PBKDF2 hasher makes it: long enough for it, and short enough for the column.
 OWN_SALT = re.compile("[A-Za-z0-9]{22,48}")
 
-# What returns the 32 bytes of PBKDF2-HMAC-SHA256 for a password, a salt and a number of rounds.
+# A function of a password, a salt and a number of rounds that returns the 32 bytes of PBKDF2-HMAC-SHA256.
 Pbkdf2 = Callable[[bytes, bytes, int], bytes]
 TRIAL_ROUNDS, TRIALS = 2000, 3
 
 
 def pbkdf2_of_openssl(password: bytes, salt: bytes, rounds: int) -> bytes:
-    """Return the key that Python's own module derives, by OpenSSL."""
+    """Return the key that Python's hashlib derives, with OpenSSL."""
     return hashlib.pbkdf2_hmac("sha256", password, salt, rounds)
 
 
 def pbkdf2_of_pycryptodome(password: bytes, salt: bytes, rounds: int) -> bytes:
-    """Return the same key, in a third of the time or less where the processor knows SHA-256."""
+    """Return the same key, in a third of the time or less on processors with SHA-256 instructions."""
     key: bytes = KDF.PBKDF2(password, salt, 32, rounds, hmac_hash_module=SHA256)
     return key
 
@@ -72,10 +72,10 @@ def seconds_per_round(pbkdf2: Pbkdf2) -> float:
 
 
 class PBKDF2PasswordHasher(hashers.PBKDF2PasswordHasher):
-    """Django's hasher, its algorithm, rounds and texts, computed by the fastest implementation there is."""
+    """Django's hasher with the same algorithm, rounds and format, in the fastest implementation installed."""
 
     def encode(self, password: str, salt: str, iterations: int | None = None) -> str:
-        """Return the text to store for a password, which Django's own hasher can read."""
+        """Return the encoded hash of a password, which Django's own hasher can read."""
         if not salt or "$" in salt:
             raise ValueError("The salt of a password must be a text without $.")
         rounds = iterations or self.iterations
@@ -85,22 +85,21 @@ class PBKDF2PasswordHasher(hashers.PBKDF2PasswordHasher):
 
 
 class EncodedPassword(str):
-    """A hash that this service made itself; only such a one is stored as it stands."""
+    """A hash that this service made itself: the only kind that is stored unchanged."""
 
 
 class PasswordField(framework.PasswordField):
-    """UtilMeta's field, but it hashes whatever is not an EncodedPassword.
+    """UtilMeta's field, which here hashes everything that is not an EncodedPassword.
 
-    UtilMeta stores a text that looks like a hash unhashed, so that a client can choose the hash, and
-    its cost, of its own account.
+    UtilMeta stores text that looks like a hash unchanged, which lets a client choose the hash of its account.
     """
 
     def from_db_value(self, value: str | None, expression: Any, connection: Any) -> EncodedPassword | None:
-        """Mark what comes from the database as a hash."""
+        """Mark a value from the database as a hash."""
         return None if value is None else EncodedPassword(value)
 
     def get_prep_value(self, value: Any) -> str | None:
-        """Return the hash to store for a password, or a hash of ours as it is."""
+        """Return the hash of a password; an EncodedPassword is returned unchanged."""
         if value is None or isinstance(value, EncodedPassword):
             return value
         return hash_password(value)
@@ -112,18 +111,18 @@ def hash_password(password: str) -> EncodedPassword:
 
 
 def rehash_password(password: str, encoded: str) -> EncodedPassword:
-    """Return a hash by today's rule of a password whose present hash is outdated; its salt stays."""
+    """Return an up-to-date hash of a password whose current hash is outdated; the salt stays the same."""
     return EncodedPassword(hashers.make_password(password, salt_of(encoded)))
 
 
 def salt_of(encoded: str) -> str:
-    """Return the salt of a hash, which is another one each time that a password is set.
+    """Return the salt of a hash, which changes each time that a password is set.
 
-    For a salt that PBKDF2 cannot do with (Argon2 has bytes), it is one that is made of it, so that the
-    hash of an upgrade has the same.
+    A salt that PBKDF2 cannot use (Argon2's are bytes) is replaced by one derived from it, so that the
+    salt stays the same when the hash is upgraded.
     """
     salt = encoded
-    # Whatever another system made of it, or a library that is missing, is no reason to fail.
+    # An unreadable hash of another system, or a missing library, must not fail here.
     with suppress(Exception):
         encoded = in_django_form(encoded)
         salt = hashers.identify_hasher(encoded).decode(encoded)["salt"]
@@ -131,32 +130,32 @@ def salt_of(encoded: str) -> str:
 
 
 def verify_password(password: str, encoded: str) -> tuple[bool, bool]:
-    """Tell whether a password is the one a hash was made of, and whether the hash is outdated.
+    """Return whether a password matches a hash, and whether the hash is outdated.
 
-    Takes as long as a hash takes, also with NO_PASSWORD. Call it in a `hashing_slot`.
+    Takes as long as hashing, also with NO_PASSWORD. Call it in a `hashing_slot`.
     """
     return verify_hash(password, encoded)
 
 
 @cache
 def hashing_queue() -> FairQueue:
-    """Return the queue for the cores that may hash passwords in this process."""
+    """Return this process's queue for hashing slots."""
     seconds = PBKDF2PasswordHasher.iterations * fastest_pbkdf2()[1]
     return FairQueue(HASH_CONCURRENCY, settings.hash_queue_length, HASH_QUEUE_SECONDS, seconds)
 
 
 @cache
 def machine_slots() -> MachineSlots:
-    """Return the cores that all processes of this service on this machine may hash with."""
+    """Return the hashing slots that all processes of this service share on this machine."""
     return MachineSlots(f"demo-user-{zlib.crc32(bytes(BASE_DIR)):x}", HASH_CONCURRENCY)
 
 
 @contextmanager
 def hashing_slot(client: str) -> Iterator[None]:
-    """Wait for a core to hash with; `client` is the network that takes turns with the others.
+    """Wait for a hashing slot; `client` is the client's network, which takes turns with the others.
 
     The request holds no database connection while it waits and hashes. Raises Problem
-    `service_unavailable` when the queue is full, or no core was free in HASH_QUEUE_SECONDS.
+    `service_unavailable` when the queue is full, or no slot was free within HASH_QUEUE_SECONDS.
     """
     give_connection_back()
     try:

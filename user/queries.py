@@ -1,6 +1,6 @@
-"""What is asked of the tables of users and sessions."""
+"""Database queries about users and sessions."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -12,6 +12,11 @@ from django.utils import timezone
 from framework.compiled_query import CompiledQuery, Parameter
 
 from .models import Session, User
+
+# A batch is what others wait for: some milliseconds.
+BATCH_SIZE = 1000
+# How many sessions of a user stay live; more than anybody has browsers and devices.
+MAX_SESSIONS = 100
 
 user_by_name = CompiledQuery(lambda username: User.objects.filter(username=username), User.username)
 
@@ -35,6 +40,45 @@ live_session = CompiledQuery(
 def end_sessions(sessions: "QuerySet[Session]") -> int:
     """End those of some sessions that are live; return how many there were."""
     return sessions.filter(deleted_time=None).update(deleted_time=timezone.now())
+
+
+# The newest session of a user that one login more makes one too many.
+surplus_session = CompiledQuery(
+    lambda user: Session.objects.filter(user=user, deleted_time=None).order_by("-pk")[
+        MAX_SESSIONS : MAX_SESSIONS + 1
+    ],
+    Session.user,
+)
+
+
+def end_surplus_sessions(user: User) -> None:
+    """End the oldest sessions of a user who has more than MAX_SESSIONS, a batch of them at most."""
+    surplus = surplus_session.first(user.pk)
+    if surplus:
+        sessions = Session.objects.filter(user=user, deleted_time=None, pk__lte=surplus.pk)
+        end_sessions(next(in_batches(sessions, "pk"), Session.objects.none()))
+
+
+def sessions_so_far(user: User) -> "QuerySet[Session]":
+    """Return the sessions of a user that have not been ended, without any that begins after this call."""
+    sessions: QuerySet[Session] = Session.objects.filter(user=user, deleted_time=None)
+    newest = sessions.order_by("-pk").values_list("pk", flat=True).first()
+    return sessions.filter(pk__lte=newest or 0)
+
+
+def in_batches(
+    sessions: "QuerySet[Session]", column: str, size: int = BATCH_SIZE
+) -> Iterator["QuerySet[Session]"]:
+    """Yield some sessions, `size` at a time in the order of a column, each batch by primary key.
+
+    The caller deletes or ends a batch, so that its rows are not found again, before it asks for the next:
+    each is a transaction of its own, and nobody waits for the lock of more than one.
+    """
+    rest = sessions.order_by(column)
+    while rows := list(rest.values_list("pk", column)[:size]):
+        yield Session.objects.filter(pk__in=[pk for pk, _ in rows])
+        # To start where the last batch ended spares each search the index entries of all before it.
+        rest = sessions.order_by(column).filter(**{f"{column}__gte": rows[-1][1]})
 
 
 def end_session(hashed_key: str) -> tuple[bool, int | None]:

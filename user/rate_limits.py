@@ -1,4 +1,4 @@
-"""Rate limits for logins and signups, so that guessing is slow.
+"""Rate limits for logins and signups: brute-force protection that spares real users.
 
 Failures count for an address, for a username, and for the two together. A username that is under
 attack stays open to addresses that have not failed, so nobody can lock a user out for good. An attempt
@@ -17,7 +17,7 @@ from web.client_address import client_network
 from web.logs import note
 from web.problems import Problem
 
-# A test run of a developer, who is one address and knows the passwords, should not meet a limit.
+# A developer's test run comes from one address and should not reach a limit.
 SCALE = 1 if settings.production else 100
 
 
@@ -40,9 +40,9 @@ limiter = Limiter(settings.redis_url)
 
 
 class Attempt:
-    """A login under way. It counts as a failure until it is known to be right.
+    """A login attempt, which counts as a failure until the password is known to be right.
 
-    So of guesses that are sent at the same moment, no more are hashed than the limits allow.
+    So guesses sent at the same moment cannot get more passwords hashed than the limits allow.
     """
 
     def __init__(self, request: Request, username: str) -> None:
@@ -71,13 +71,13 @@ class Attempt:
             self._count(FAILURES_PER_USERNAME, "username", self._username, enforce=has_failed)
 
     def fail(self) -> None:
-        """Let what was counted stand: the password was wrong."""
+        """Keep what was counted: the password was wrong."""
         self._counted.clear()
         if settings.throttle:
             limiter.hit(ANY_FAILURE, "failed", self._address)
 
     def give_back(self) -> None:
-        """Take back what was counted: the password was right, or was never looked at."""
+        """Undo the count: the password was right, or was not verified."""
         while self._counted:
             limit, key = self._counted.pop()
             limiter.give_back(limit, *key)
@@ -118,7 +118,7 @@ def count_signup(request: Request) -> None:
 
 
 def refuse(request: Request, limit: RateLimitItem, key: tuple[str, ...]) -> NoReturn:
-    """Raise Problem `too_many_requests`, which says when the oldest attempt that counts is forgotten."""
+    """Raise Problem `too_many_requests`, with the time until the oldest attempt expires."""
     note(request, "throttled")
     wait = limiter.reset_time(limit, *key) - time.time()
     raise Problem("too_many_requests", headers={"Retry-After": str(max(1, round(wait)))})

@@ -1,4 +1,4 @@
-"""Sessions in the database: UtilMeta's `DBSession` and `DBSessionSchema`, made safe.
+"""Sessions in the database: UtilMeta's `DBSession` and `DBSessionSchema`, hardened.
 
 A row is found by the SHA-256 of the key that the browser holds, so a copy of the table opens no
 session. It is inserted once, at login, and only a row that is still live is ever updated.
@@ -10,17 +10,20 @@ import re
 import secrets
 from base64 import urlsafe_b64encode
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from functools import cache, cached_property
 from typing import Any
 
 from django.core import signing
+from django.db import DatabaseError
 from django.utils import timezone
 from utilmeta.core.auth.session import db as framework
 from utilmeta.core.request import Request, var
 from utilmeta.core.response import Response
 from utype.parser.field import ParserField
 
+from framework.impatient_writes import impatient
 from web.logs import note
 from web.problems import Problem
 
@@ -41,33 +44,33 @@ logger = logging.getLogger("demo-user")
 
 
 def hash_key(key: str) -> str:
-    """Return what stands in the table for a key: 43 characters of base64url."""
+    """Return the hash of a key, as the table stores it: 43 characters of base64url."""
     return urlsafe_b64encode(hashlib.sha256(key.encode()).digest()).decode().rstrip("=")
 
 
 def salt_of(row: Session) -> str:
-    """Return what the signature of a row's data depends on beyond the secret key.
+    """Return the salt that signs a row's data.
 
-    The salt of the user's hash is there so that a new password makes the data void, and a new hash of
-    the same one does not.
+    It contains the salt of the user's password hash, so that a new password revokes the session, and a
+    rehashed one does not.
     """
     password_salt = passwords.salt_of(row.user.password) if row.user else ""
     return f"user.session:{row.session_key}:{row.user_id}:{password_salt}"
 
 
 def new_key() -> str:
-    """Return a new key for a browser: 43 characters of base64url from 256 random bits."""
+    """Return a new session key: 43 characters of base64url from 256 random bits."""
     return secrets.token_urlsafe(KEY_BYTES)
 
 
 @cache
 def warn_of_insecure_request() -> None:
-    """Log, once in a process, that nobody can stay logged in."""
+    """Log once per process that browsers drop the session cookie."""
     logger.warning("secure_cookie_over_http", extra={"fields": {"reason": INSECURE_REQUEST}})
 
 
 class DBSessionSchema(framework.DBSessionSchema):
-    """The session of one request; an anonymous one has neither key nor row."""
+    """The session of one request; an anonymous session has neither key nor row."""
 
     _session_key: Any = None
     _row: Session | None = None
@@ -81,9 +84,9 @@ class DBSessionSchema(framework.DBSessionSchema):
 
     @classmethod
     def init_from(cls, session_key: str | None, config: "DBSession") -> "DBSessionSchema":
-        """Return the session that a key opens, an empty one when none does.
+        """Return the session of a key, or an empty session if the key has none.
 
-        UtilMeta parses the data of a session as if a client had sent them; these are our own, and signed.
+        UtilMeta validates session data as if a client had sent them; ours are signed.
         """
         session = cls.__new__(cls)
         session._config = config
@@ -93,9 +96,9 @@ class DBSessionSchema(framework.DBSessionSchema):
         return session
 
     def load(self) -> dict[str, Any] | None:
-        """Return the data of a live row, read together with its user, or None.
+        """Return the data of a live session, read together with its user, or None.
 
-        A row is void when its data were signed for another row, user or password.
+        Data signed for another row, user or password are rejected.
         """
         key, self._session_key = self._session_key or "", None
         row = live_session.first(hash_key(key), timezone.now())
@@ -109,7 +112,7 @@ class DBSessionSchema(framework.DBSessionSchema):
         return data
 
     def start(self, key: str, user_key: str, user: User) -> None:
-        """Begin the session of a user who has just logged in, with one INSERT."""
+        """Start the session of a user who has just logged in, with one INSERT."""
         self._session_key = key
         self[user_key] = user.pk
         self._row = Session(session_key=hash_key(key), user=user)
@@ -128,25 +131,30 @@ class DBSessionSchema(framework.DBSessionSchema):
         }
 
     def encode(self, session_dict: dict[str, Any]) -> str:
-        """Return signed data, good only for this row, its user and the user's present password."""
+        """Return signed data, valid only for this row, its user and the user's current password."""
         return signing.dumps(session_dict, salt=salt_of(self.get_row()))
 
     def save(self, must_create: bool = False) -> None:
-        """Update the row if it is live; a session that ended meanwhile stays so."""
+        """Update the row if the session is live; a session that was revoked meanwhile stays revoked."""
         row = self.get_row()
         live = live_sessions().filter(pk=row.pk, session_key=row.session_key)
         live.update(encoded_data=self.encode(dict(self)))
 
     def touch(self) -> None:
-        """Note that the session is in use, unless that was noted a short while ago."""
+        """Update `last_activity`, at most once in ACTIVITY_INTERVAL.
+
+        The response neither waits for it nor depends on it: where a copying tool holds SQLite's lock, or the
+        database takes no writes, a later request writes it.
+        """
         row, now = self.get_row(), timezone.now()
         if not row.last_activity or now - row.last_activity >= ACTIVITY_INTERVAL:
-            live_sessions().filter(pk=row.pk).update(last_activity=now)
+            with suppress(DatabaseError), impatient():
+                live_sessions().filter(pk=row.pk).update(last_activity=now)
 
     def cycle_key(self) -> None:
-        """Give the session a new key, and its data a signature for the user's present password.
+        """Replace the session's key, and sign its data for the user's current password.
 
-        Raises Problem `not_logged_in` when the session has ended meanwhile.
+        Raises Problem `not_logged_in` if the session was revoked or has expired meanwhile.
         """
         row = self.get_row()
         self._session_key = new_key()
@@ -156,7 +164,7 @@ class DBSessionSchema(framework.DBSessionSchema):
             raise Problem("not_logged_in")
 
     def flush(self) -> None:
-        """Log out: end the session, and let the browser forget its key."""
+        """Log out: revoke the session, and delete the browser's cookie."""
         if self._session_key:
             ended, user_id = end_session(hash_key(self._session_key))
             if ended:
@@ -167,10 +175,10 @@ class DBSessionSchema(framework.DBSessionSchema):
 
 
 class EndingSessionSchema(DBSessionSchema):
-    """A session that a request only ends, so that its row need not be read."""
+    """A session that a request only revokes, so that its row need not be read."""
 
     def load(self) -> dict[str, Any]:
-        """Read nothing; the key alone ends the session."""
+        """Read nothing: the key alone is enough to revoke the session."""
         return {}
 
 
@@ -183,7 +191,7 @@ class DBSession(framework.DBSession):
         return re.compile(rf"(?:^|;)[ \t]*{re.escape(self.cookie_name)}=([^;]*)").findall
 
     def get_key(self, request: Request) -> str | None:
-        """Return the key that a request brings, if it has the form of one of ours.
+        """Return the session key of a request, if it has the format of ours.
 
         The name is compared byte for byte. Django strips every Unicode space from it, so a sister domain
         could plant a cookie that has such a space before our name: browsers see no `__Host-` prefix there.
@@ -194,13 +202,13 @@ class DBSession(framework.DBSession):
         return key if KEY_FORM.fullmatch(key) else None
 
     def get_session(self, request: Request, engine: type[DBSessionSchema] | None = None) -> DBSessionSchema:
-        """Return the session of a request, an empty one when it brings none that is live."""
+        """Return the session of a request, or an empty session if it has no live one."""
         session: DBSessionSchema = (engine or self.engine).init_from(self.get_key(request), config=self)
         session._request = request
         return session
 
     def getter(self, request: Request, field: ParserField | None = None) -> DBSessionSchema:
-        """Return the one session of a request, of the class that a parameter is annotated with."""
+        """Return the session of a request, as the class that the parameter is annotated with."""
         if not self.context_var.contains(request):
             self.context_var.setter(request, self.get_session(request, field and self.get_engine(field)))
         session: DBSessionSchema = self.context_var.getter(request)
@@ -209,9 +217,9 @@ class DBSession(framework.DBSession):
     def login(
         self, request: Request, key: str, expiry_age: int | None = None, user_id_var: Any = None
     ) -> None:
-        """Start a session for the user of a request; an earlier one of this browser ends.
+        """Start a session for the user of a request; an earlier session of this browser is revoked.
 
-        UtilMeta goes on with the key that the browser brought: whoever planted it would be in.
+        UtilMeta keeps the key that the browser sent, which allows session fixation.
         """
         earlier = self.get_key(request)
         if earlier:
@@ -222,7 +230,7 @@ class DBSession(framework.DBSession):
         self.context_var.setter(request, session)
 
     def process_response(self, response: Response) -> Response:
-        """Save the session of a request, and tell the browser its key if that changed."""
+        """Save the session of a request, and set the cookie if its key has changed."""
         request = response.request
         if self.context_var.contains(request):
             session: DBSessionSchema = self.context_var.getter(request)
@@ -241,7 +249,7 @@ class DBSession(framework.DBSession):
     def set_cookie(self, response: Response, value: str, max_age: int) -> None:
         """Set the cookie for a number of seconds; 0 deletes it.
 
-        It is deleted with the flags that it was set with: a browser keeps a `__Host-` one otherwise.
+        It is deleted with the flags that it was set with: otherwise a browser keeps a `__Host-` cookie.
         """
         if value and self.cookie.secure and not response.request.adaptor.request.is_secure():
             warn_of_insecure_request()

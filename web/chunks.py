@@ -1,4 +1,4 @@
-"""Bodies that come in chunks (RFC 9112, section 7.1), which the development server leaves unread."""
+"""Reads chunked bodies (RFC 9112, section 7.1), which Django's development server does not."""
 
 import re
 from typing import BinaryIO
@@ -12,11 +12,11 @@ TRAILER_LINE = re.compile(rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xf
 
 
 class ChunkError(ValueError):
-    """Chunks that are malformed or break off, so that nobody knows where their body ends."""
+    """A chunked body that is malformed or incomplete."""
 
 
 def read_chunked(stream: BinaryIO, limit: int) -> bytes | None:
-    """Return the body that comes in chunks, or None if it is larger than a limit, in bytes.
+    """Return a chunked body, or None if it is larger than a limit in bytes.
 
     The stream is then at the end of the body, but not after None, for a chunk beyond the limit is not read.
     Raises ChunkError.
@@ -36,7 +36,7 @@ def read_chunked(stream: BinaryIO, limit: int) -> bytes | None:
 
 
 def read_line(stream: BinaryIO, form: re.Pattern[bytes]) -> re.Match[bytes]:
-    """Return the next line, matched with the form that it must have; raise ChunkError if it has another."""
+    """Return the match of the next line with a pattern; raise ChunkError if it does not match."""
     line = form.fullmatch(stream.readline(MAX_LINE_BYTES))
     if not line:
         raise ChunkError

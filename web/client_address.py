@@ -1,4 +1,4 @@
-"""Where a request comes from."""
+"""The client's IP address and network."""
 
 import ipaddress
 import re
@@ -17,9 +17,9 @@ NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 def client_address(request: HttpRequest) -> str:
     """Return the IP address of the client, or "unknown".
 
-    That is the peer's, unless proxies are trusted: each appends the address of its own peer to
-    X-Forwarded-For, so with N of them the Nth from the right is the one that our outermost saw;
-    what stands left of it the client wrote itself.
+    It is the peer's address, unless proxies are trusted. Each proxy appends its peer's address to
+    X-Forwarded-For, so with N trusted proxies the Nth address from the right is the client's; the
+    client itself may have written whatever stands left of it.
     """
     address = request.META.get("REMOTE_ADDR", "")
     if settings.trusted_proxies and "HTTP_X_FORWARDED_FOR" in request.META:
@@ -30,11 +30,11 @@ def client_address(request: HttpRequest) -> str:
 
 @lru_cache(1024)
 def normalize(address: str) -> str:
-    """Return an IP address in its one form, without a port, or "unknown" for what is none."""
+    """Return an IP address in its canonical form, without a port, or "unknown" if it is not one."""
     if with_port := WITH_PORT.fullmatch(address):
         address = with_port[1] or with_port[2] or ""
     try:
-        ip = ipaddress.ip_address(address.partition("%")[0])  # behind it, anything may stand
+        ip = ipaddress.ip_address(address.partition("%")[0])  # a zone may follow, with any content
     except ValueError:
         return "unknown"
     return str(ip if ip.version == 4 else embedded_ipv4(ip) or ip)
@@ -53,6 +53,6 @@ def embedded_ipv4(ip: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
 
 
 def client_network(request: HttpRequest) -> str:
-    """Return what one client has: its IPv4 address, or its /64 network, of which IPv6 gives it all."""
+    """Return the client's IPv4 address, or its IPv6 /64 network: one client usually has the whole /64."""
     address = client_address(request)
     return str(ipaddress.IPv6Network((address, 64), strict=False)) if ":" in address else address

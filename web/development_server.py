@@ -1,4 +1,4 @@
-"""Django's development server, which also reads bodies that come in chunks."""
+"""Django's development server, which here also reads chunked bodies."""
 
 import io
 from contextlib import suppress
@@ -18,13 +18,13 @@ LINGER_READS = 100
 class RequestHandler(basehttp.WSGIRequestHandler):
     """A connection of the development server.
 
-    Django's leaves chunks unread, and takes them for the next request on the connection.
+    Django's handler leaves chunks unread, and then parses them as the next request.
     """
 
     in_doubt = False
 
     def handle_one_request(self) -> None:
-        """Answer a request; a body that came in chunks stands in for the connection meanwhile."""
+        """Respond to a request; if its body was chunked, the decoded body replaces the stream meanwhile."""
         stream = self.rfile
         try:
             super().handle_one_request()
@@ -32,7 +32,7 @@ class RequestHandler(basehttp.WSGIRequestHandler):
             self.rfile = stream
 
     def parse_request(self) -> bool:
-        """Read the head of a request, and its body if that comes in chunks; tell whether there is one."""
+        """Read a request's head, and its body if that is chunked; return whether there is a request."""
         if not super().parse_request():
             return False
         lengths = self.headers.get_all("Content-Length", [])
@@ -45,10 +45,10 @@ class RequestHandler(basehttp.WSGIRequestHandler):
         return True
 
     def read_chunks(self, *, known: bool) -> None:
-        """Give the application a body whose length is declared.
+        """Decode a chunked body and declare its length.
 
-        A body that is too large is passed on as a length alone, which is refused (413), and one whose end is
-        not known as chunks that this server cannot read, which are malformed (400).
+        A body that is too large goes on as its length alone, which is refused with 413. A malformed one is
+        passed on as undecoded chunks, which are refused with 400.
         """
         body: bytes | None = b""
         try:
@@ -64,13 +64,13 @@ class RequestHandler(basehttp.WSGIRequestHandler):
         self.rfile = io.BytesIO(body or b"")
 
     def close_when_answered(self) -> None:
-        """Take nothing that follows on the connection for a request."""
+        """Close the connection after the response, and ignore whatever follows on it."""
         self.close_connection = self.in_doubt = True
 
     def handle(self) -> None:
-        """Answer the requests of a connection.
+        """Respond to the requests of a connection.
 
-        To close one on which something unread has come resets it, and the client may lose the answer.
+        Closing a connection with unread data resets it, and the client may lose the response.
         """
         super().handle()
         if self.in_doubt:

@@ -1,4 +1,4 @@
-"""Whether the service is up, for the machines that ask."""
+"""Health checks for load balancers and orchestrators."""
 
 from functools import cache
 

@@ -1,4 +1,4 @@
-"""Logs: one record a request, named after what happened in it; JSON in production, a line in development.
+"""Logs: one record per request, named after its event; JSON in production, a readable line in development.
 
 No record holds anything that the client sent, but for its address, and an origin that was refused: not the
 path, which may be a password in the wrong place, and not the name that somebody tried to log in with.
@@ -19,13 +19,13 @@ METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 WARNINGS = frozenset(("login_failure", "throttled", "cross_site_request", "service_unavailable"))
 
 logger = logging.getLogger("demo-user")
-# What our records do not say need not be found out (Python's logging HOWTO, "Optimization").
+# What our log records do not contain need not be collected (Python's logging HOWTO, "Optimization").
 logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
 
 
 @dataclass
 class Record:
-    """What is known of one request; the Django request carries it as `record`."""
+    """The log record of one request; the Django request carries it as `record`."""
 
     method: str
     client: str
@@ -39,12 +39,12 @@ class Record:
     start: float = field(default_factory=time.perf_counter)
 
     def write(self, status: int) -> None:
-        """Write the record, at the end of its request."""
+        """Log the record at the end of its request."""
         if self.error and status == 500:
             self.event = "unhandled_error"
         elif status == 503:
             self.event = "service_unavailable"
-        # Machines ask every few seconds how the service is.
+        # Load balancers send a health check every few seconds.
         level = logging.DEBUG if (self.route or "").startswith("/api/health") else logging.INFO
         if self.event in WARNINGS:
             level = logging.WARNING
@@ -57,7 +57,7 @@ class Record:
             logger.handle(logger.makeRecord(logger.name, level, "", 0, self.event, (), error, extra=extra))
 
     def fields(self, status: int) -> dict[str, Any]:
-        """Return what the record says, duration in milliseconds."""
+        """Return the fields of the record; the duration is in milliseconds."""
         fields = {
             "request_id": self.request_id,
             "method": self.method if self.method in METHODS else "other",
@@ -81,7 +81,7 @@ def note(request: Request, event: str | None = None, user_id: int | None = None)
 
 
 class JsonFormatter(logging.Formatter):
-    """A record as one line of JSON, in which nothing can break a line."""
+    """Formats a record as one line of JSON; line breaks are escaped."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
@@ -98,7 +98,7 @@ class JsonFormatter(logging.Formatter):
 
 
 class LineFormatter(logging.Formatter):
-    """A record as one line for people, a trace indented below it."""
+    """Formats a record as one readable line, with a traceback indented below it."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
@@ -124,9 +124,9 @@ CONFIG: dict[str, Any] = {
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "ours"}},
     "root": {"handlers": ["stderr"], "level": "WARNING"},
     "loggers": {
-        # Only our own records: at lower levels, libraries write what passes through them.
+        # Only our own loggers: at lower levels, libraries log the data that passes through them.
         "demo-user": {"level": settings.log_level},
-        # Django's record of a request would be a second one, with the client's words in it.
+        # Django would log each request a second time, with text that the client sent.
         **{
             name: {"handlers": [], "propagate": False, "level": "CRITICAL"}
             for name in ("django.request", "django.server", "django.security")

@@ -1,4 +1,4 @@
-"""The request that the service works with."""
+"""The service's request class."""
 
 from typing import Any
 
@@ -11,15 +11,15 @@ HEALTH_PATHS = ("/api/health", "/api/health/ready")
 
 
 class HttpRequest(WSGIRequest):
-    """Django's request, with the record of it."""
+    """Django's request, with its log record."""
 
     record: Record
 
     def get_host(self) -> str:
-        """Return the host that was asked for.
+        """Return the request's host.
 
-        Raises DisallowedHost for one that is not among ALLOWED_HOSTS, except where machines ask how the
-        service is: they know its address, and not its name.
+        Raises DisallowedHost if it is not in ALLOWED_HOSTS, except for health checks: load balancers know
+        the service's address, and not its name.
         """
         try:
             host: str = super().get_host()

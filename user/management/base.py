@@ -15,16 +15,14 @@ from typing import Any
 import utype
 from django.core.management.base import BaseCommand, CommandError
 from django.db import Error, connection
-from django.db.models import QuerySet
 from utype.utils.exceptions import ParseError
 
 from framework.startup import first_line
-from user.models import Session, User
+from user.models import User
 from user.schema import Username
 from web.json_body import parse_fields
 from web.problems import Problem
 
-BATCH_SIZE = 1000
 # What a shell says of a program that Ctrl-C ended.
 INTERRUPTED = 130
 
@@ -79,21 +77,6 @@ def read_password() -> str:
     except UnicodeDecodeError:
         raise CommandError("The password is not a text in UTF-8.") from None
     return password
-
-
-def in_batches(
-    sessions: "QuerySet[Session]", column: str, size: int = BATCH_SIZE
-) -> Iterator["QuerySet[Session]"]:
-    """Yield some sessions, `size` at a time in the order of a column, each batch by primary key.
-
-    The caller deletes or ends a batch, so that its rows are not found again, before it asks for the next:
-    each is a transaction of its own, and nobody waits for the lock of more than one.
-    """
-    rest = sessions.order_by(column)
-    while rows := list(rest.values_list("pk", column)[:size]):
-        yield Session.objects.filter(pk__in=[pk for pk, _ in rows])
-        # To start where the last batch ended spares each search the index entries of all before it.
-        rest = sessions.order_by(column).filter(**{f"{column}__gte": rows[-1][1]})
 
 
 def sqlite_file() -> Path:

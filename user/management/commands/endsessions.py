@@ -4,8 +4,8 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from user.management.base import OneLineErrorCommand, find_user, in_batches
-from user.queries import end_sessions, live_sessions
+from user.management.base import OneLineErrorCommand, find_user
+from user.queries import end_sessions, in_batches, live_sessions
 
 
 class Command(OneLineErrorCommand):

@@ -11,8 +11,9 @@ from django.db.models import Q
 from django.utils import timezone
 from tqdm import tqdm
 
-from user.management.base import BATCH_SIZE, OneLineErrorCommand, in_batches
+from user.management.base import OneLineErrorCommand
 from user.models import Session
+from user.queries import BATCH_SIZE, in_batches
 
 KEEP_DAYS = 30
 MAX_DAYS = 36_500
@@ -55,7 +56,7 @@ class Command(OneLineErrorCommand):
 
 
 def over_before(time: datetime) -> dict[str, Q]:
-    """Return the conditions of a session that was over before a time, by the column that each is on."""
+    """Return the conditions of a session that ended before a time, by the column of each."""
     return {column: Q(**{f"{column}__lt": time}) for column in ("expiry_time", "deleted_time")}
 
 

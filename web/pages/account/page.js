@@ -7,7 +7,7 @@ const HEADINGS = {
   login: "Log in",
   signup: "Sign up",
   account: "Your account",
-  name: "Change your name",
+  name: "Change your username",
   password: "Change your password",
   unavailable: "Not available",
 };
@@ -48,8 +48,8 @@ async function send(method, path = "", body = undefined) {
     text = await response.text();
   } catch (error) {
     const detail = error.name === "TimeoutError"
-      ? "The service takes too long. What you sent may have arrived all the same."
-      : "The service cannot be reached. Check your connection, and try again.";
+      ? "The service is taking too long. Your request may still have been received."
+      : "The service cannot be reached. Check your connection and try again.";
     throw new Problem({ code: "no_answer", detail });
   }
   const answer = parse(text);
@@ -57,7 +57,7 @@ async function send(method, path = "", body = undefined) {
   if (response.ok && expected) return answer;
   if (!response.ok && typeof answer?.code === "string") throw new Problem(answer, response);
   // A proxy's page, or that of a network that wants a login of its own.
-  const detail = `Something between here and the service answered in its place (${response.status}). Try again later.`;
+  const detail = `Your network or a proxy responded instead of the service (${response.status}). Try again later.`;
   throw new Problem({ code: "no_answer", detail }, response);
 }
 
@@ -92,12 +92,12 @@ const ACTIONS = {
   name: {
     busy: "Changing…",
     send: (data) => send("PUT", "", data),
-    done: () => `Your name is ${user.username} now.`,
+    done: () => `Your username is now ${user.username}.`,
   },
   password: {
     busy: "Changing…",
     send: (data) => send("PUT", "", data),
-    done: () => "Your password is changed, and you are logged out everywhere else.",
+    done: () => "Your password has been changed. You have been logged out on all other devices.",
   },
   logout: {
     busy: "Logging out…",
@@ -147,8 +147,8 @@ async function checkCookie() {
   } catch (error) {
     if (error.code !== "not_logged_in") return; // the login was answered: what is wrong now, the next request says
     const detail = location.protocol === "http:"
-      ? "That worked, but over http:// your browser does not keep you logged in. Open this page with https:// and log in there."
-      : "That worked, but your browser did not keep you logged in. Allow cookies for this page, and log in again.";
+      ? "Your browser does not keep you logged in over http://. Open this page with https:// and log in there."
+      : "Your browser did not keep you logged in. Allow cookies for this page and log in again.";
     throw new Problem({ code: "no_cookie", detail });
   }
 }
@@ -183,7 +183,7 @@ function explain(problem, form) {
 /* Say above the form what is wrong with a request as a whole. */
 function warn(problem, more = []) {
   const lines = [problem.message, ...more];
-  if (problem.wait) lines.push(`Wait for ${problem.wait}.`);
+  if (problem.wait) lines.push(`Try again in ${problem.wait}.`);
   if (problem.requestId) lines.push(`request_id: ${problem.requestId}`);
   warning.replaceChildren(...lines.map((line) => Object.assign(document.createElement("p"), { textContent: line })));
   warning.scrollIntoView({ block: "nearest" });
@@ -194,7 +194,7 @@ function endSession() {
   document.getElementById("login-username").value = user?.username ?? "";
   user = null;
   render();
-  notice.textContent = "Your session has ended. Log in to go on.";
+  notice.textContent = "You have been logged out. Log in to continue.";
 }
 
 function askForCurrentPassword(needed) {
