@@ -20,7 +20,7 @@ def taken_columns(error: IntegrityError) -> list[str] | None:
     """
     text = str(error)
     if found := SQLITE_UNIQUE.match(text):
-        return [column.rpartition(".")[2] for column in found[1].split(", ")]
+        return [column.rpartition(".")[2] for column in found[1].split(", ") if "." in column]
     code = getattr(error.__cause__, "sqlstate", None)
     if code == UNIQUE:
         columns = POSTGRESQL_COLUMNS.search(text)

@@ -23,6 +23,7 @@ from utilmeta.utils import exceptions
 
 from framework.integrity import taken_columns
 from server import RootAPI
+from user.accounts import unique_username
 from user.auth import SessionSchema, session_config, user_config
 from user.models import Session, User
 from user.schema import UserSchema
@@ -295,7 +296,7 @@ def test_every_field_at_fault_is_named_also_further_inside(added, body, fields):
 
 
 @pytest.mark.parametrize("depth", [10, 100, 500, 900, 5000])
-def test_body_of_any_depth_has_an_answer(added, depth):
+def test_body_of_any_depth_gets_a_response(added, depth):
     for start, end in ('{"a":', "}"), ("[", "]"):
         body = f'{{"anything": {start * depth}1{end * depth}}}'.encode()
 
@@ -417,14 +418,22 @@ def test_other_rules_of_the_database_are_defects(added, records):
     assert records[-1]["event"] == "unhandled_error"
 
 
-def test_columns_that_postgresql_does_not_name_are_left_out():
+@pytest.mark.parametrize(
+    "text", ["duplicate key value violates unique constraint", "UNIQUE constraint failed: index 'lower_name'"]
+)
+def test_columns_that_the_database_does_not_name_are_left_out(text):
     class ViolationError(Exception):
         sqlstate = "23505"
 
-    error = IntegrityError("duplicate key value violates unique constraint")
+    error = IntegrityError(text)
     error.__cause__ = ViolationError()
 
     assert taken_columns(error) == []
+
+
+def test_other_rule_of_the_database_is_no_username_that_exists():
+    with pytest.raises(IntegrityError), unique_username():
+        User.objects.create(username=None, password="x")
 
 
 def test_login_is_asked_for(added):

@@ -35,7 +35,7 @@ class Reminder(models.Model):
 
     note = models.ForeignKey(Note, on_delete=models.PROTECT)
 '''
-# Prints how a signup with each password is answered.
+# Prints the response to a signup with each password.
 SIGN_UP = """
 import sys
 from server import app
@@ -166,7 +166,7 @@ def test_new_field_has_its_default_where_an_operator_creates_the_account(with_fi
     assert login(with_field.browser(), "frank").json()["display_name"] == ""
 
 
-def test_new_endpoint_answers_whoever_is_logged_in(make_project):
+def test_new_endpoint_needs_a_login(make_project):
     project = make_project(ENDPOINT)
 
     times = project.browser("ada").get("/api/user/times").json()
@@ -228,7 +228,7 @@ def test_app_takes_only_what_fits_its_schema(with_app, body, fields):
     assert_problem(response, 400, "invalid_request", *fields)
 
 
-def test_app_answers_like_the_service(with_app):
+def test_app_responds_like_the_service(with_app):
     client = with_app.browser("carol")
     path = f"/api/notes/{client.post('/api/notes', json={'text': 'x'}).json()['id']}"
 
@@ -306,7 +306,7 @@ def test_proxy_of_the_front_end_leads_to_the_service():
     assert f'"/api": "http://{default.host}:{default.port}"' in config
 
 
-def test_codes_that_endpoints_may_answer_with_are_those_of_the_page():
+def test_codes_for_added_endpoints_are_on_the_page():
     rows = re.findall(r"^\|.*\| (\d+) \| `(\w+)`", SECTIONS[EVERY_ENDPOINT], re.MULTILINE)
 
     listed = {code: int(status) for status, code in rows}

@@ -159,7 +159,7 @@ class UserUpdateSchema(utype.Schema):
 
 @cache
 def output_names(schema: Any) -> tuple[str, ...]:
-    """Return the names of the fields of an answer, which the attributes of a user have too."""
+    """Return the names of the fields of a response, each the name of an attribute of a user."""
     fields = schema.__parser__.fields.items()
     return tuple(name for name, field in fields if not field.always_no_output(schema.__options__))
 

@@ -1,4 +1,4 @@
-"""What every endpoint of UtilMeta's is made to do here, whoever adds it."""
+"""What every endpoint does here, whoever adds it: a strict body, strict paths, and JSON."""
 
 import json
 import re
@@ -20,7 +20,7 @@ WHOLE_NUMBER = "0|-?[1-9][0-9]*"
 
 
 class StrictWrapper(endpoint.RequestContextWrapper):
-    """The parameters of an endpoint; a body is a JsonBody, however it is declared."""
+    """The parameters of an endpoint. A body is a JsonBody, however it is declared."""
 
     def init_prop(self, prop: Any, val: ParserField) -> ParserProperty:
         """Return the property that reads a parameter of a request."""
@@ -34,12 +34,15 @@ class StrictWrapper(endpoint.RequestContextWrapper):
 
 
 class Endpoint(endpoint.Endpoint):
-    """An endpoint; its response is JSON also where UtilMeta sends nothing or Python's own text of a value."""
+    """An endpoint whose response is always JSON.
+
+    For an empty list UtilMeta sends nothing, and for a number or a boolean what Python prints.
+    """
 
     wrapper_cls = StrictWrapper
 
     def handler(self, api: Any) -> Any:
-        """Return what the endpoint does with a request."""
+        """Return the result of a request."""
         result = super().handler(api)
         if isinstance(result, (bool, int, float)) or (isinstance(result, (list, dict)) and not result):
             content = json.dumps(result).encode()
@@ -48,10 +51,9 @@ class Endpoint(endpoint.Endpoint):
 
 
 class Route(APIRoute):
-    """A route; a parameter of its path that is an int takes nothing else.
+    """A route, in whose path an int matches nothing but whole numbers.
 
-    UtilMeta takes any text, and fails when it casts it: the address exists then, and `{id}` hides every
-    literal path beside it.
+    In UtilMeta it matches any text and is cast later, so `{id}` also matches the literal paths beside it.
     """
 
     def compile_route(self) -> None:
@@ -76,7 +78,7 @@ class Route(APIRoute):
 
 
 def install() -> None:
-    """Have UtilMeta make these of every API class that is declared from now on."""
+    """Have UtilMeta use these in every API class that is declared from now on."""
     api.API._endpoint_cls = Endpoint
     api.API._route_cls = Route
 

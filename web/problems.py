@@ -49,7 +49,7 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "internal_error": (500, "Something went wrong here. Quote the request_id when you report it."),
     "service_unavailable": (503, "The service cannot answer now. Try again soon."),
 }
-# What no endpoint of ours answers with, but one that is added may.
+# Not for our own endpoints, but for those that are added.
 MORE_PROBLEMS: dict[str, tuple[int, str]] = {
     "forbidden": (403, "This is not allowed."),
     "conflict": (409, "This does not fit what there is: a value is taken, or something depends on it."),
@@ -57,7 +57,7 @@ MORE_PROBLEMS: dict[str, tuple[int, str]] = {
 ALL_PROBLEMS = PROBLEMS | MORE_PROBLEMS
 # What a status means when nothing more is known; 400 may mean anything.
 CODES = {status: code for code, (status, _) in ALL_PROBLEMS.items() if status != 400}
-# Exceptions of Django and of UtilMeta, and the status of the answer.
+# Exceptions of Django and of UtilMeta, and the status of the response.
 STATUSES: tuple[tuple[type[Exception], int], ...] = (
     (ObjectDoesNotExist, 404),
     (EmptyQueryset, 404),
@@ -161,7 +161,7 @@ def answer_with_problem(self: api.API, error: Error) -> ProblemResponse:
 
 
 def from_exception(error: BaseException, path_params: Collection[str] = ()) -> Problem:
-    """Return the problem that answers an exception of ours, of a framework's or of the database's."""
+    """Return the problem for an exception of ours, of a framework or of the database."""
     if isinstance(error, Problem):
         return error
     if is_of_the_database(error):

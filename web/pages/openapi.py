@@ -88,7 +88,7 @@ class Operation:
 
 
 NEW_SESSION = Cookie("The key of a new session.")
-# By UtilMeta's name. One that is not here has what `added` makes of it.
+# By UtilMeta's name; `added` describes those that are not here.
 OPERATIONS = {
     "user_signup": Operation(
         "signup", ("username_exists", "too_many_requests", "service_unavailable"), NEW_SESSION
@@ -237,7 +237,7 @@ def operation(
 
 
 def added(method: str, path: str, known: JsonObject, required: list[JsonObject]) -> Operation:
-    """Return what an endpoint of which this module knows nothing may answer with, by what it takes."""
+    """Describe an endpoint that is not in OPERATIONS by what it takes."""
     problems = ["service_unavailable"]
     if required and {} not in required:
         problems.append("not_logged_in")
