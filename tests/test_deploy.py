@@ -63,6 +63,7 @@ class Site:
         self.folder = folder
         self.changes = changes
         self.processes = processes
+        self.cookies = httpx.Cookies()
         self.port, self.plain_port = free_port(), free_port()
         self.url = f"https://127.0.0.1:{self.port}"
 
@@ -783,32 +784,52 @@ def test_restart_of_one_group_after_the_other_loses_no_request(own_site):
     assert set(statuses) == {200}
 
 
+@contextmanager
+def a_site_that_cannot_hash(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Site, Any]]:
+    """Have a site with a user `reader`, and hold the only core that may hash until told to let go of it."""
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    core = MachineSlots(f"demo-user-{zlib.crc32(bytes(BASE_DIR)):x}", 1)
+    # Attempts that wait are counted as well: one worker may get more of them than the rate limit allows.
+    settings = {"TMPDIR": str(folder), "HASH_CONCURRENCY": "1", "THROTTLE": "off"}
+    with a_site(folder, **settings) as site, ExitStack() as stack:
+        with site.browser() as client:
+            assert sign_up(client, "reader").status_code == 200
+            site.cookies = client.cookies
+        stack.enter_context(core.slot())
+        yield site, stack.close
+
+
 @needs_nginx
 def test_many_logins_leave_the_threads_of_the_other_group_alone(tmp_path, monkeypatch):
-    # The test holds the only core that may hash, so that every login waits.
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    core = MachineSlots(f"demo-user-{zlib.crc32(bytes(BASE_DIR)):x}", 1)
+    body = json.dumps(credentials("reader"))
     # More than the other group has threads.
     crowd = 2 * int(GROUPS[READS]["GRANIAN_WORKERS"]) * int(GROUPS[READS]["GRANIAN_BLOCKING_THREADS"])
-    settings = {"TMPDIR": str(tmp_path), "HASH_CONCURRENCY": "1"}
-    with a_site(tmp_path, **settings) as site, site.browser() as client, ThreadPoolExecutor(crowd) as pool:
-        user = sign_up(client, "reader").json()
-        with core.slot():
-            logins = [pool.submit(log_in_from_elsewhere, site, "reader") for _ in range(crowd)]
-            until(lambda: connections_of(site.processes[PASSWORDS]) == crowd)
+    with a_site_that_cannot_hash(tmp_path, monkeypatch) as (site, let_go), ThreadPoolExecutor(crowd) as pool:
+        logins = [pool.submit(site.ask, "POST", "/api/user/login", body) for _ in range(crowd)]
+        until(lambda: connections_of(site.processes[PASSWORDS]) == crowd)
+        with site.browser() as client:
+            client.cookies = site.cookies
             reads = [client.get("/api/user") for _ in range(20)]
-            waiting = [not each.done() for each in logins]
+        waiting = [not each.done() for each in logins]
+        let_go()
         entered = [each.result() for each in logins]
 
-    assert all(read.json() == user for read in reads)
+    assert [response.status_code for response in reads] == [200] * 20
     assert all(waiting)
     assert [response.status_code for response in entered] == [200] * crowd
 
 
-def log_in_from_elsewhere(site: Site, name: str) -> httpx.Response:
-    """Log in with a browser that has no session; return the response."""
-    with site.browser() as client:
-        return login(client, name)
+@needs_nginx
+def test_login_that_a_process_has_begun_is_not_sent_to_another_one(tmp_path, monkeypatch):
+    with a_site_that_cannot_hash(tmp_path, monkeypatch) as (site, _), ThreadPoolExecutor(1) as pool:
+        begun = pool.submit(site.ask, "POST", "/api/user/login", json.dumps(credentials("reader")))
+        until(lambda: connections_of(site.processes[PASSWORDS]) == 1)
+        kill(site.processes[PASSWORDS])
+        response = begun.result()
+
+        assert_problem(response, 503, "service_unavailable")
+        assert site.group_of(response) == PASSWORDS
+        assert connections_of(site.processes[READS]) == 0
 
 
 def connections_of(process: Process) -> int:
