@@ -131,9 +131,14 @@ class Process:
             **settings,
         }
         self.environment.pop("DJANGO_SETTINGS_MODULE", None)
-        with log.open("wb") as output:
+        self.command, self.cwd = command, cwd
+        self.start()
+
+    def start(self) -> None:
+        """Start the process, with an empty log; once more when it has ended."""
+        with self.log_file.open("wb") as output:
             self.process = subprocess.Popen(
-                command, cwd=cwd, env=self.environment, stdout=output, stderr=output
+                self.command, cwd=self.cwd, env=self.environment, stdout=output, stderr=output
             )
 
     @property

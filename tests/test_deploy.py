@@ -1,4 +1,4 @@
-"""The files of deploy/, tried: nginx with TLS before two processes of the service, each of two workers."""
+"""The files of deploy/, tried: nginx with TLS before two groups of processes, each of two workers."""
 
 import itertools
 import json
@@ -7,12 +7,17 @@ import re
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
+import tempfile
+import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
+from http.client import HTTPConnection, HTTPSConnection
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import httpx
@@ -23,14 +28,20 @@ from granian.cli import cli as granian_cli
 
 from client import UserClient
 from config import BASE_DIR, EXIT_CODE
+from framework.machine_slots import MachineSlots
 
 from .databases import a_database, database_url
 from .nginx import needs_nginx, nginx
-from .support import Process, assert_problem, credentials, free_port, login, run, until
+from .support import OTHER_PASSWORD, Process, assert_problem, credentials, free_port, login, run, until
 
 DEPLOY = BASE_DIR / "deploy"
 HOST = "users.example.com"
 GRANIAN = {name: value or "" for name, value in dotenv_values(DEPLOY / "granian.conf").items()}
+READS_ONLY = {name: value or "" for name, value in dotenv_values(DEPLOY / "granian-reads.conf").items()}
+# The groups of processes, by their place in `Site.processes`, and what granian is told in each.
+PASSWORDS, READS = 0, 1
+GROUPS = [GRANIAN, GRANIAN | READS_ONLY]
+UNITS = ["demo-user.service", "demo-user-reads.service"]
 # The port is the one that the test has chosen.
 COMMAND = ("sh", "-c", 'exec granian --port "$PORT" tests.granian_app:app')
 PRODUCTION = {
@@ -46,12 +57,13 @@ SLOW_HASH = "10000000"
 
 
 class Site:
-    """nginx as deploy/nginx.conf has it, before two processes of the service."""
+    """nginx as deploy/nginx.conf has it, before the two groups of processes."""
 
     def __init__(self, folder: Path, processes: list[Process], changes: dict[str, str]) -> None:
         self.folder = folder
         self.changes = changes
         self.processes = processes
+        self.cookies = httpx.Cookies()
         self.port, self.plain_port = free_port(), free_port()
         self.url = f"https://127.0.0.1:{self.port}"
 
@@ -66,6 +78,7 @@ class Site:
             r"127\.0\.0\.1:8002": self.processes[1].url.removeprefix("http://"),
             r"/etc/ssl/demo-user": str(self.folder),
             r"/var/log/nginx": str(self.folder),
+            r"/run/demo-user": str(self.folder),
             **self.changes,
         }.items():
             site, count = re.subn(pattern, replacement, site)
@@ -81,6 +94,39 @@ class Site:
             timeout=60,
         )
 
+    def ask(self, method: str, path: str, body: str = "") -> httpx.Response:
+        """Send a request over TLS whose path is written just so; return the response."""
+        connection = HTTPSConnection("127.0.0.1", self.port, context=ssl._create_unverified_context())
+        return ask(connection, method, path, body)
+
+    def group_of(self, response: httpx.Response) -> int:
+        """Return which group of processes a response came from, as nginx has logged it."""
+        request_id, found = response.headers["X-Request-ID"], []
+        # nginx writes the record after it has sent the response.
+        until(lambda: found.extend(r for r in self.records() if r["request_id"] == request_id) or found)
+        # Where it has asked several, the last one responded.
+        address = found[0]["upstream"].split(", ")[-1]
+        return [process.url.removeprefix("http://") for process in self.processes].index(address)
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return what nginx has logged."""
+        return [json.loads(line) for line in (self.folder / "demo-user.access.log").read_text().splitlines()]
+
+    def prepare_stop(self, group: int) -> None:
+        """Do what the unit of a group does before it stops the service."""
+        done = run("sh", "-c", self.command_of(group, "ExecStop"))
+        assert done.returncode == 0, done.stderr
+
+    def finish_start(self, group: int) -> None:
+        """Do what the unit of a group does after it has started the service."""
+        settings = {"GRANIAN_HOST": "127.0.0.1", "GRANIAN_PORT": self.processes[group].environment["PORT"]}
+        done = run("sh", "-c", self.command_of(group, "ExecStartPost"), **settings)
+        assert done.returncode == 0, done.stderr
+
+    def command_of(self, group: int, setting: str) -> str:
+        """Return a command of the unit of a group, with this site's folder in place of the example's."""
+        return command_of(UNITS[group], setting).replace("/run/demo-user", str(self.folder))
+
     def raw(self, request: bytes, port: int | None = None) -> httpx.Response:
         """Send bytes over a plain connection; return the answer."""
         with socket.create_connection(("127.0.0.1", port or self.plain_port), timeout=60) as connection:
@@ -90,6 +136,15 @@ class Site:
         status, *lines = head.decode().split("\r\n")
         headers = [tuple(line.split(": ", 1)) for line in lines]
         return httpx.Response(int(status.split()[1]), headers=headers, content=body)  # type: ignore[arg-type]
+
+
+def ask(connection: HTTPConnection, method: str, path: str, body: str = "") -> httpx.Response:
+    """Send one request over a connection, and close it; return the response."""
+    with closing(connection):
+        headers = {"Host": HOST, "X-Forwarded-Proto": "https", "Content-Type": "application/json"}
+        connection.request(method, path, body, headers)
+        response = connection.getresponse()
+        return httpx.Response(response.status, headers=response.getheaders(), content=response.read())
 
 
 def kill(process: Process) -> None:
@@ -109,14 +164,14 @@ def records(process: Process) -> list[dict[str, Any]]:
 
 @contextmanager
 def services(folder: Path, **settings: str) -> Iterator[list[Process]]:
-    """Have two processes of the service, as deploy/granian.conf has them, on one database."""
+    """Have both groups of processes, as the files of deploy/ have them, on one database."""
     name = f"demo_user_deploy_{os.getpid()}_{next(numbers)}"
-    settings = GRANIAN | PRODUCTION | {"DATABASE_URL": database_url(name, folder)} | settings
+    settings = PRODUCTION | {"DATABASE_URL": database_url(name, folder)} | settings
     with a_database(name), ExitStack() as stack:
         assert run("meta", "migrate", **settings).returncode == 0
         processes = []
-        for number in range(2):
-            process = Process(COMMAND, BASE_DIR, folder / f"service{number}", settings)
+        for number, group in enumerate(GROUPS):
+            process = Process(COMMAND, BASE_DIR, folder / f"service{number}", group | settings)
             stack.callback(lambda process=process: process.process.poll() is None and kill(process))
             processes.append(process)
         for process in processes:
@@ -126,7 +181,7 @@ def services(folder: Path, **settings: str) -> Iterator[list[Process]]:
 
 @contextmanager
 def a_site(folder: Path, changes: dict[str, str] | None = None, **settings: str) -> Iterator[Site]:
-    """Have nginx before two processes of the service, perhaps with changes to its file (by pattern)."""
+    """Have nginx before both groups of processes, perhaps with changes to its file (by pattern)."""
     with services(folder, **settings) as processes:
         site = Site(folder, processes, changes or {})
         site.write_configuration()
@@ -171,18 +226,133 @@ def assert_headers_of_a_problem(response: httpx.Response) -> None:
 
 
 @needs_nginx
-def test_session_made_through_one_process_works_through_the_other(site):
+def test_session_made_in_one_group_works_in_the_other(site):
     with site.browser() as client:
-        user = sign_up(client, "both").json()
+        made = sign_up(client, "both")
+        read = client.get("/api/user")
 
-        def both_have_answered():
-            assert client.get("/api/user").json() == user
-            return all(
-                any(record.get("user_id") == user["id"] for record in records(process))
-                for process in site.processes
-            )
+    assert read.json() == made.json()
+    assert (site.group_of(made), site.group_of(read)) == (PASSWORDS, READS)
 
-        until(both_have_answered)
+
+def takes_a_password(operation: dict[str, Any], schemas: dict[str, Any]) -> bool:
+    """Tell whether the body of an operation of the OpenAPI document has a field for a password."""
+    content = operation.get("requestBody", {}).get("content", {})
+    reference = content.get("application/json", {}).get("schema", {}).get("$ref", "")
+    fields = schemas[reference.rpartition("/")[2]]["properties"] if reference else {}
+    return any("password" in field for field in fields)
+
+
+def operations() -> list[tuple[str, str, int]]:
+    """Return the method and path of every operation of the API, and the group that is to serve it."""
+    document = json.loads((BASE_DIR / "openapi.json").read_text())
+    return [
+        (
+            method.upper(),
+            f"/api{path}",
+            PASSWORDS if takes_a_password(operation, document["components"]["schemas"]) else READS,
+        )
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+    ]
+
+
+@needs_nginx
+@pytest.mark.parametrize("suffix", ["", "/", "?a=b", "/?a=/api/user"])
+@pytest.mark.parametrize(("method", "path", "group"), operations())
+def test_operation_that_takes_a_password_goes_to_the_group_that_hashes(site, method, path, group, suffix):
+    response = site.ask(method, path + suffix, "{}" if method in ("POST", "PUT") else "")
+
+    assert response.status_code in (200, 400, 401)
+    assert site.group_of(response) == group
+
+
+@needs_nginx
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/"),
+        ("GET", "/api/docs"),
+        ("HEAD", "/api/user"),
+        ("OPTIONS", "/api/user/login"),
+        ("GET", "/api/user/login"),
+        ("PUT", "/api/user/login"),
+        ("POST", "/api/user"),
+        ("DELETE", "/api/user"),
+        ("POST", "/api/user/logins"),
+        ("POST", "/api/user/login/x"),
+        ("POST", "/api/users/login"),
+        ("POST", "/api/user/LOGIN"),
+        ("PUT", "/api/user/x"),
+    ],
+)
+def test_request_that_hashes_nothing_goes_to_the_other_group(site, method, path):
+    response = site.ask(method, path)
+
+    assert site.group_of(response) == READS
+
+
+LOGIN_SPELLINGS = [
+    "/api/user/login",
+    "/api/user/login/",
+    "/api/user/login//",
+    "//api/user/login",
+    "/api//user/login",
+    "/api/user//login",
+    "/api/./user/login",
+    "/api/user/login/.",
+    "/api/user/x/../login",
+    "/x/../api/user/login",
+    "/api/user/login/../login",
+    "/api/user/login/..",
+    "/api/user/%6cogin",
+    "/api/user/%6Cogin/",
+    "/%61pi/user/login",
+    "/api%2Fuser%2Flogin",
+    "/api/user/login%2f",
+    "/api/user%2flogin%2F",
+    "/api/user/%2e/login",
+    "/api/user/%2E%2E/user/login",
+    "/api/user/%256cogin",
+    "/api/user/login%0a",
+    "/api/user/login%0D%0A",
+    "/%0a/api/user/login",
+    "/api/user/login%20",
+    "/api/user/login%3F",
+    "/api/user/login%3fa=b",
+    "/api/user/login?",
+    "/api/user/login?/../x",
+    "/api/user/login%23",
+    "/api/user/login#x",
+    "/api/user/login#/../x",
+    "/api/user/login;x=y",
+    "/api/user/login%3bx",
+    "/api/user/login.",
+    "/api/user/login%5c",
+    "/api/user\\login",
+    "/api/user/log%C4%B1n",
+    "/api/user/%EF%BD%8Cogin",
+    "/api/user/login%FF",
+    "/api/user/+login",
+    f"https://{HOST}/api/user/login",
+    f"https://{HOST}//api/user/login",
+]
+
+
+@needs_nginx
+@pytest.mark.parametrize("path", LOGIN_SPELLINGS)
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+def test_no_spelling_of_an_address_gets_a_hash_past_the_map(site, method, path):
+    """Ask a process itself as well: what it takes for a login, the other group must not get."""
+    path = path if method == "POST" else path.replace("/login", "").replace("%2flogin", "")
+    port = int(site.processes[PASSWORDS].environment["PORT"])
+    direct = ask(HTTPConnection("127.0.0.1", port), method, path, "{}")
+
+    response = site.ask(method, path, "{}")
+
+    assert (response.status_code, response.json()["code"]) == (direct.status_code, direct.json()["code"])
+    if direct.status_code not in (404, 405):
+        assert site.group_of(response) == PASSWORDS
 
 
 @needs_nginx
@@ -373,12 +543,10 @@ def test_logs_hold_nothing_that_a_client_said(site):
         refused = client.post("/marked-7", content=b"marked" + b" " * 65_536)
     site.raw(b"GET /marked-8 HTTP/9.1\r\nX-A: marked-9\r\n\r\n")
 
-    def lines() -> list[dict[str, Any]]:
-        return [json.loads(line) for line in (site.folder / "demo-user.access.log").read_text().splitlines()]
-
     ids = {response.headers["X-Request-ID"] for response in (answered, refused)}
-    until(lambda: ids <= {line["request_id"] for line in lines()})
-    assert {line["method"] for line in lines()} <= {"GET", "POST", "other"}
+    until(lambda: ids <= {line["request_id"] for line in site.records()})
+    methods = {"GET", "HEAD", "OPTIONS", "POST", "PUT", "DELETE", "other"}
+    assert {line["method"] for line in site.records()} <= methods
     written = "".join(path.read_text() for path in site.folder.glob("*.log"))
     written += (site.folder / "nginx").read_text() + "".join(process.log for process in site.processes)
     assert "marked" not in written.lower()
@@ -389,7 +557,9 @@ UNDER_A_PATH = {
     r"location / \{": "location = /.well-known/change-password { return 302 /accounts/#password; }\n"
     "location /accounts/ {",
 }
-BY_NGINX = UNDER_A_PATH | {r"proxy_pass http://demo_user;": "proxy_pass http://demo_user/;"}
+BY_NGINX = UNDER_A_PATH | {
+    r"proxy_pass http://\$demo_user;": "rewrite ^/accounts(/.*)$ $1 break;\nproxy_pass http://$demo_user;"
+}
 
 
 @pytest.fixture(scope="module", params=["taken off by nginx", "taken off by granian"])
@@ -414,7 +584,10 @@ def test_account_under_a_path_is_one(site_under_a_path):
         assert user.status_code == 200, user.text
         assert "Path=/;" in user.headers["Set-Cookie"]
 
-        assert client.get("/api/user").json() == user.json()
+        read = client.get("/api/user")
+        assert read.json() == user.json()
+        groups = [site_under_a_path.group_of(response) for response in (user, read)]
+        assert groups == [PASSWORDS, READS]
         assert client.post("/api/user/logout").status_code == 200
         assert_problem(client.get("/api/user"), 401, "not_logged_in")
         assert_problem(client.get("/api/nothing"), 404, "not_found")
@@ -544,10 +717,11 @@ def test_request_that_a_proxy_took_over_http_is_redirected(through_a_proxy, sche
 
 
 @needs_nginx
-def test_killed_process_loses_nothing(own_site):
+@pytest.mark.parametrize("group", [PASSWORDS, READS])
+def test_one_group_serves_everything_when_the_other_is_killed(own_site, group):
     with own_site.browser() as client:
         user = sign_up(client, "survivor").json()
-        kill(own_site.processes[0])
+        kill(own_site.processes[group])
 
         for turn in range(20):
             assert client.get("/api/user").json() == user
@@ -555,6 +729,114 @@ def test_killed_process_loses_nothing(own_site):
             with own_site.browser() as other:
                 assert sign_up(other, f"later-{turn}").status_code == 200
                 assert login(other, f"later-{turn}").status_code == 200
+                assert other.put("/api/user", json={"password": OTHER_PASSWORD}).status_code == 200
+                assert other.get("/api/health/ready").status_code == 200
+                assert other.post("/api/user/logout").status_code == 200
+
+
+@needs_nginx
+@pytest.mark.parametrize("group", [PASSWORDS, READS])
+def test_group_that_is_about_to_stop_gets_no_request(own_site, group):
+    with own_site.browser() as client:
+        own_site.prepare_stop(group)
+        meanwhile = [sign_up(client, "moved"), client.get("/api/user")]
+        own_site.finish_start(group)
+        afterwards = [login(client, "moved"), client.get("/api/user")]
+
+    assert [own_site.group_of(response) for response in meanwhile] == [1 - group] * 2
+    assert [own_site.group_of(response) for response in afterwards] == [PASSWORDS, READS]
+
+
+def send_until(site: Site, stop: Event, name: str) -> list[int]:
+    """Sign up, and go on with requests of every kind until told to stop; return all statuses."""
+    with site.browser() as client:
+        statuses = [sign_up(client, name).status_code]
+        while not stop.is_set():
+            statuses += [
+                client.get("/api/user").status_code,
+                client.put("/api/user", json={"username": name}).status_code,
+                client.post("/api/user/logout").status_code,
+                login(client, name).status_code,
+            ]
+    return statuses
+
+
+@needs_nginx
+def test_restart_of_one_group_after_the_other_loses_no_request(own_site):
+    stop = Event()
+    with ThreadPoolExecutor(6) as pool:
+        clients = [pool.submit(send_until, own_site, stop, f"busy-{number}") for number in range(6)]
+        try:
+            for group in (READS, PASSWORDS):
+                process = own_site.processes[group]
+                until(lambda process=process: len(records(process)) > 20)
+                own_site.prepare_stop(group)
+                process.process.send_signal(signal.SIGTERM)
+                assert process.exit_code() == 0
+                process.start()
+                own_site.finish_start(group)
+                process.wait_until_granian_has_started()
+                until(lambda process=process: len(records(process)) > 20)
+        finally:
+            stop.set()
+        statuses = [status for client in clients for status in client.result()]
+
+    assert set(statuses) == {200}
+
+
+@contextmanager
+def a_site_that_cannot_hash(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Site, Any]]:
+    """Have a site with a user `reader`, and hold the only core that may hash until told to let go of it."""
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    core = MachineSlots(f"demo-user-{zlib.crc32(bytes(BASE_DIR)):x}", 1)
+    # Attempts that wait are counted as well: one worker may get more of them than the rate limit allows.
+    settings = {"TMPDIR": str(folder), "HASH_CONCURRENCY": "1", "THROTTLE": "off"}
+    with a_site(folder, **settings) as site, ExitStack() as stack:
+        with site.browser() as client:
+            assert sign_up(client, "reader").status_code == 200
+            site.cookies = client.cookies
+        stack.enter_context(core.slot())
+        yield site, stack.close
+
+
+@needs_nginx
+def test_many_logins_leave_the_threads_of_the_other_group_alone(tmp_path, monkeypatch):
+    body = json.dumps(credentials("reader"))
+    # More than the other group has threads.
+    crowd = 2 * int(GROUPS[READS]["GRANIAN_WORKERS"]) * int(GROUPS[READS]["GRANIAN_BLOCKING_THREADS"])
+    with a_site_that_cannot_hash(tmp_path, monkeypatch) as (site, let_go), ThreadPoolExecutor(crowd) as pool:
+        logins = [pool.submit(site.ask, "POST", "/api/user/login", body) for _ in range(crowd)]
+        until(lambda: connections_of(site.processes[PASSWORDS]) == crowd)
+        with site.browser() as client:
+            client.cookies = site.cookies
+            reads = [client.get("/api/user") for _ in range(20)]
+        waiting = [not each.done() for each in logins]
+        let_go()
+        entered = [each.result() for each in logins]
+
+    assert [response.status_code for response in reads] == [200] * 20
+    assert all(waiting)
+    assert [response.status_code for response in entered] == [200] * crowd
+
+
+@needs_nginx
+def test_login_that_a_process_has_begun_is_not_sent_to_another_one(tmp_path, monkeypatch):
+    with a_site_that_cannot_hash(tmp_path, monkeypatch) as (site, _), ThreadPoolExecutor(1) as pool:
+        begun = pool.submit(site.ask, "POST", "/api/user/login", json.dumps(credentials("reader")))
+        until(lambda: connections_of(site.processes[PASSWORDS]) == 1)
+        kill(site.processes[PASSWORDS])
+        response = begun.result()
+
+        assert_problem(response, 503, "service_unavailable")
+        assert site.group_of(response) == PASSWORDS
+        assert connections_of(site.processes[READS]) == 0
+
+
+def connections_of(process: Process) -> int:
+    """Return how many connections the workers of a process have taken."""
+    connections = [each for worker in process.children() for each in worker.net_connections()]
+    port = int(process.environment["PORT"])
+    return sum(each.laddr.port == port and each.status == psutil.CONN_ESTABLISHED for each in connections)
 
 
 @needs_nginx
@@ -617,7 +899,12 @@ def test_killed_worker_is_replaced(tmp_path):
 
 
 def test_settings_of_granian_are_its_own():
-    assert set(GRANIAN) <= {f"GRANIAN_{option.name.upper()}" for option in granian_cli.params}
+    assert set(GROUPS[READS]) <= {f"GRANIAN_{option.name.upper()}" for option in granian_cli.params}
+
+
+def test_reads_group_differs_only_where_it_says():
+    assert set(READS_ONLY) == {"GRANIAN_PORT", "GRANIAN_BLOCKING_THREADS", "GRANIAN_BACKPRESSURE"}
+    assert set(READS_ONLY) <= set(GRANIAN)
 
 
 def unit(name: str) -> str:
@@ -627,9 +914,29 @@ def unit(name: str) -> str:
     return text.replace("/srv/demo-user", str(BASE_DIR))
 
 
+def command_of(name: str, setting: str) -> str:
+    """Return what a unit has the shell run, with this project's folders in place of the example's."""
+    return re.search(rf"^{setting}=/bin/sh -c '(.*)'$", unit(name), re.MULTILINE)[1]
+
+
+def test_units_of_the_groups_are_alike():
+    added = {
+        "JoinsNamespaceOf=demo-user.service",
+        f"EnvironmentFile={BASE_DIR}/deploy/granian-reads.conf",
+    }
+    passwords, reads = (
+        [line for line in unit(name).splitlines() if not line.startswith(("#", "Description="))]
+        for name in UNITS
+    )
+
+    assert added <= set(reads)
+    in_common = [line.replace("reads-stopping", "passwords-stopping") for line in reads if line not in added]
+    assert in_common == passwords
+
+
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is not installed")
 def test_systemd_finds_nothing_wrong(tmp_path):
-    names = ["demo-user.service", "demo-user-purge.service", "demo-user-purge.timer"]
+    names = [*UNITS, "demo-user-purge.service", "demo-user-purge.timer"]
     for name in names:
         (tmp_path / name).write_text(unit(name))
 
@@ -640,7 +947,7 @@ def test_systemd_finds_nothing_wrong(tmp_path):
 
 
 def test_unit_starts_the_service_only_with_settings_that_are_right(tmp_path):
-    command = re.search(r"^ExecStart=/bin/sh -c '(.*)'$", unit("demo-user.service"), re.MULTILINE)[1]
+    command = command_of("demo-user.service", "ExecStart")
     settings = GRANIAN | PRODUCTION | {"DATABASE_URL": f"sqlite:///{tmp_path}/none.sqlite3"}
 
     wrong = run("sh", "-c", command, **settings | {"SECRET_KEY": "short"})
