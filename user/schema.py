@@ -12,6 +12,7 @@ from utilmeta.core import orm
 from config import settings
 
 from .models import User
+from .passwords import NormalisedPassword
 
 # Nothing is coerced, nothing unknown is taken, and every fault is reported at once.
 STRICT = utype.Options(no_explicit_cast=True, addition=False, collect_errors=True)
@@ -68,6 +69,11 @@ class Password(str, utype.Rule):
         if isinstance(value, str) and len(value) <= PASSWORD_MAX_LENGTH * MOST_COMPOSED:
             return unicodedata.normalize("NFKC", value)
         return value
+
+    @classmethod
+    def parse(cls, value: Any, context: Any = None) -> NormalisedPassword:
+        """Return the password, which still knows how it was sent."""
+        return NormalisedPassword(super().parse(value, context), as_sent=value)
 
     @classmethod
     def post_validate(cls, value: str, context: Any = None) -> str:
