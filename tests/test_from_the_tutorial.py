@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import psycopg
 import pytest
+from django.contrib.auth.hashers import PBKDF2PasswordHasher
 from django.db import connection
 
 from config import BASE_DIR
@@ -20,6 +21,7 @@ from .databases import SERVER, a_database, database_url
 from .support import Process, assert_problem, credentials, run
 from .test_database import EXAMPLE, SCHEMA, rows
 
+ITERATIONS = PBKDF2PasswordHasher.iterations  # before a test makes hashing cheap
 PAGE = (BASE_DIR / "docs/from-the-tutorial.md").read_text()
 
 # What a reader of the tutorial has, as far as it makes the database: its models, its sessions and its signup.
@@ -306,3 +308,9 @@ def test_tables_are_those_of_a_fresh_database(tutorial, service, shell, urls):
                 assert moved.execute(statement).fetchall() == fresh.fetchall()
     else:
         assert rows(service / "db.sqlite3", SCHEMA) == rows(EXAMPLE, SCHEMA)
+
+
+def test_page_knows_the_iterations_of_this_django():
+    [find] = commands_of("Look for hashes that users chose")
+
+    assert f"|{ITERATIONS}|" in find
