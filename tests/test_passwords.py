@@ -213,3 +213,79 @@ def test_service_works_without_pycryptodome():
     done = run(sys.executable, "-c", textwrap.dedent(program), UTILMETA_PRODUCTION="0")
 
     assert done.stdout.split() == ["pbkdf2_of_openssl", "pbkdf2_sha256$"], done.stderr
+
+
+# What NFKC changes, and a German keyboard types: a micro sign and a square.
+AS_SENT = "5 µm² is a small area"
+NORMALISED = "5 μm2 is a small area"
+
+
+@pytest.fixture
+def hashed_as_sent(bob):
+    """A browser of bob, whose password another system hashed as it was sent."""
+    User.objects.update(password=passwords.hash_password(AS_SENT))
+
+
+@pytest.fixture
+def hashes(monkeypatch):
+    """The passwords that are hashed during a test."""
+    hashed = []
+    encode = passwords.PBKDF2PasswordHasher.encode
+
+    def note(hasher, password, *arguments):
+        hashed.append(password)
+        return encode(hasher, password, *arguments)
+
+    monkeypatch.setattr(passwords.PBKDF2PasswordHasher, "encode", note)
+    return hashed
+
+
+@pytest.mark.usefixtures("hashed_as_sent")
+def test_password_that_was_hashed_as_sent_is_rehashed_in_its_normalised_form(client):
+    assert_problem(login(client, password=NORMALISED), 403, "invalid_credentials")
+
+    response = login(client, password=AS_SENT)
+
+    assert response.status_code == 200
+    assert check_password(NORMALISED, User.objects.get().password)
+    assert client.get("/api/user").status_code == 200
+    for password in (NORMALISED, AS_SENT):
+        assert login(client, password=password).status_code == 200
+
+
+@pytest.mark.usefixtures("hashed_as_sent")
+def test_wrong_password_that_is_not_normalised_changes_nothing(client):
+    before = User.objects.get().password
+
+    assert_problem(login(client, password=f"{AS_SENT}²"), 403, "invalid_credentials")
+
+    assert User.objects.get().password == before
+
+
+def test_password_that_was_hashed_as_sent_is_the_current_one(bob, client):
+    salt = passwords.salt_of(User.objects.get().password)  # which the session is bound to
+    as_sent = passwords.PBKDF2PasswordHasher().encode(AS_SENT, salt, 1)
+    User.objects.update(password=passwords.EncodedPassword(as_sent))
+
+    response = bob.put("/api/user", json={"password": OTHER_PASSWORD, "current_password": AS_SENT})
+
+    assert response.status_code == 200
+    assert login(client, password=OTHER_PASSWORD).status_code == 200
+
+
+@pytest.mark.usefixtures("bob")
+@pytest.mark.parametrize("username", ["bob", "nobody"])
+def test_wrong_password_that_is_not_normalised_costs_two_hashes_for_any_name(client, hashes, username):
+    assert_problem(login(client, username, AS_SENT), 403, "invalid_credentials")
+
+    assert len(hashes) == 2
+
+
+def test_right_password_costs_one_hash_in_any_form(make_user, client, hashes):
+    make_user("bob", AS_SENT)
+    hashes.clear()
+
+    for form in (AS_SENT, NORMALISED):
+        assert login(client, password=form).status_code == 200
+
+    assert hashes == [NORMALISED, NORMALISED]

@@ -71,6 +71,18 @@ def seconds_per_round(pbkdf2: Pbkdf2) -> float:
     return min(times) / TRIAL_ROUNDS
 
 
+class NormalisedPassword(str):
+    """A password in NFKC, the form that is hashed here, and the text that it was made of."""
+
+    as_sent: str
+
+    def __new__(cls, normalised: str, as_sent: str) -> "NormalisedPassword":
+        """Keep both."""
+        password = super().__new__(cls, normalised)
+        password.as_sent = as_sent
+        return password
+
+
 class PBKDF2PasswordHasher(hashers.PBKDF2PasswordHasher):
     """Django's hasher with the same algorithm, rounds and format, in the fastest implementation installed."""
 
@@ -132,9 +144,15 @@ def salt_of(encoded: str) -> str:
 def verify_password(password: str, encoded: str) -> tuple[bool, bool]:
     """Return whether a password matches a hash, and whether the hash is outdated.
 
-    Takes as long as hashing, also with NO_PASSWORD. Call it in a `hashing_slot`.
+    Other systems, the tutorial's service among them, hash a password as it was sent. So a wrong one that was
+    not sent in NFKC is also compared as it was sent; a hash of that form is outdated. Takes as long as one
+    hash takes, or as two for such a password, also with NO_PASSWORD. Call it in a `hashing_slot`.
     """
-    return verify_hash(password, encoded)
+    right, outdated = verify_hash(password, encoded)
+    as_sent = getattr(password, "as_sent", password)
+    if not right and as_sent != password:
+        right, outdated = verify_hash(as_sent, encoded)[0], True
+    return right, outdated
 
 
 @cache

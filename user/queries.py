@@ -99,6 +99,18 @@ def end_session(hashed_key: str) -> tuple[bool, int | None]:
     return (True, row[0]) if row else (False, None)
 
 
+def rename_users(renames: Sequence[tuple[int, str, str]]) -> int:
+    """Rename those of some accounts that still have their old names; return how many did.
+
+    A rename is the primary key, the old name and the new one. Call it in a transaction: it raises
+    IntegrityError when a new name is taken. `QuerySet.bulk_update` would not look at the old names.
+    """
+    sql = f"UPDATE {User._meta.db_table} SET username = %s WHERE id = %s AND username = %s"  # noqa: S608
+    with connections[DEFAULT_DB_ALIAS].cursor() as cursor:
+        cursor.executemany(sql, [(new, pk, old) for pk, old, new in renames])
+        return int(cursor.rowcount)
+
+
 def add_users(accounts: Sequence[tuple[str, str, datetime]]) -> int:
     """Insert those of some accounts whose names are free, with one statement; return how many there were.
 

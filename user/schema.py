@@ -15,6 +15,7 @@ from web.faults import FaultError
 from web.json_body import STRICT
 
 from .models import User
+from .passwords import NormalisedPassword
 
 COLUMNS = frozenset(field.name for field in User._meta.concrete_fields)
 USERNAME_MAX_LENGTH = 20
@@ -70,6 +71,11 @@ class Password(str, utype.Rule):
         if isinstance(value, str) and len(value) <= PASSWORD_MAX_LENGTH * MOST_COMPOSED:
             return unicodedata.normalize("NFKC", value)
         return value
+
+    @classmethod
+    def parse(cls, value: Any, context: Any = None) -> NormalisedPassword:
+        """Return the password, which still knows how it was sent."""
+        return NormalisedPassword(super().parse(value, context), as_sent=value)
 
     @classmethod
     def post_validate(cls, value: str, context: Any = None) -> str:

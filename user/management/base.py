@@ -2,11 +2,12 @@
 
 import json
 import os
+import re
 import sqlite3
 import sys
 from codecs import BOM_UTF8
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from getpass import getpass
 from pathlib import Path
 from tempfile import mkstemp
@@ -15,7 +16,6 @@ from typing import Any
 import utype
 from django.core.management.base import BaseCommand, CommandError
 from django.db import Error, connection
-from utype.utils.exceptions import ParseError
 
 from framework.startup import first_line
 from user.models import User
@@ -23,6 +23,8 @@ from user.schema import Username
 from web.json_body import parse_fields
 from web.problems import Problem
 
+# Every text of this form is normalised already.
+USERNAME = re.compile(Username.regex)
 # What a shell says of a program that Ctrl-C ended.
 INTERRUPTED = 130
 
@@ -50,12 +52,23 @@ def parse(schema: type[utype.Schema], **fields: str) -> Any:
     return parse_fields(json.dumps(fields).encode(), schema)
 
 
+def normalise(username: str) -> str | None:
+    """Return the normalised form of a username, or None for a text that has none."""
+    normalised: str = Username.pre_validate(username)
+    return normalised if USERNAME.fullmatch(normalised) else None
+
+
 def find_user(username: str) -> User:
-    """Return the user of a name, in any form that a login takes; raise CommandError without one."""
-    try:
-        return User.objects.get(username=Username(username))
-    except (ParseError, User.DoesNotExist):
-        raise CommandError(f"There is no user {username}.") from None
+    """Return the user of a name, as it is stored or in any form that a login takes.
+
+    The stored name comes first: an account from elsewhere may have one that is not normalised. Raises
+    CommandError without such a user.
+    """
+    for name in (username, normalise(username)):
+        # What the command line says in something other than UTF-8 cannot be sent to a database.
+        with suppress(User.DoesNotExist, UnicodeEncodeError):
+            return User.objects.get(username=name)
+    raise CommandError(f"There is no user {username}.")
 
 
 def read_password() -> str:

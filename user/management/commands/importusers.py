@@ -2,7 +2,6 @@
 
 import csv
 import os
-import re
 import sys
 from codecs import BOM_UTF8
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from django.utils.dateparse import parse_datetime
 from tqdm import tqdm
 
 from user.foreign_hashes import NO_PASSWORD, algorithm_of, in_django_form, is_installed
-from user.management.base import OneLineErrorCommand
+from user.management.base import OneLineErrorCommand, normalise
 from user.models import User
 from user.queries import add_users
 from user.schema import Username
@@ -28,7 +27,6 @@ MAX_LINE_BYTES = 1000
 # Accounts in one statement: others' writes wait for it, and SQLite takes 32,766 parameters, three of each.
 BATCH_SIZE = 5000
 MAX_HASH_LENGTH: int = User._meta.get_field("password").max_length
-USERNAME = re.compile(Username.regex)
 
 
 class RefusedLineError(Exception):
@@ -140,8 +138,8 @@ def read_account(line: bytes, columns: list[str]) -> tuple[str, str, datetime]:
             "A hash of Argon2 takes quotes, for its commas."
         )
     row = dict(zip(columns, values, strict=True))
-    username: str = Username.pre_validate(row["username"])
-    if not USERNAME.fullmatch(username):
+    username = normalise(row["username"])
+    if not username:
         raise RefusedLineError(f"username: {Username.message}")
     encoded = read_hash(row["password"])
     if not encoded:
