@@ -91,9 +91,10 @@ def in_batches(
     """
     rest = sessions.order_by(column)
     while rows := list(rest.values_list("pk", column)[:size]):
-        yield Session.objects.filter(pk__in=[pk for pk, _ in rows])
+        # Django 5.2.0 selects the primary key once, also where it is the column as well.
+        yield Session.objects.filter(pk__in=[row[0] for row in rows])
         # To start where the last batch ended spares each search the index entries of all before it.
-        rest = sessions.order_by(column).filter(**{f"{column}__gte": rows[-1][1]})
+        rest = sessions.order_by(column).filter(**{f"{column}__gte": rows[-1][-1]})
 
 
 def sqlite_file() -> Path:
