@@ -115,8 +115,7 @@ class CompiledQuery(Generic[Row]):
 
     @cached_property
     def _compiled(self) -> Compiled | None:
-        if django.VERSION[:2] not in TESTED_VERSIONS:
-            report_untested_version(django.get_version())
+        if not is_tested_version():
             return None
         # From a queryset of its own: to compile one changes it, and several threads may be at it at once.
         parameters = [Parameter(each.field, position) for position, each in enumerate(self._fields)]
@@ -146,6 +145,14 @@ def shape_of(selection: dict[str, Any], targets: list[Any]) -> RowShape:
             for each in selection.get("related_klass_infos", ())
         ],
     )
+
+
+def is_tested_version() -> bool:
+    """Tell whether this version of Django is one whose compiler is known; otherwise log that."""
+    if django.VERSION[:2] in TESTED_VERSIONS:
+        return True
+    report_untested_version(django.get_version())
+    return False
 
 
 @cache

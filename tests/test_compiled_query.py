@@ -120,6 +120,15 @@ def test_query_on_a_broken_connection_is_sent_once_more(monkeypatch):
 
 
 @pytest.mark.usefixtures("untested_version")
+def test_logout_on_an_untested_version_is_one_statement(bob):
+    with CaptureQueriesContext(connection) as queries:
+        assert bob.post("/api/user/logout").status_code == 200
+
+    assert len(queries) == 1
+    assert not live_sessions().exists()
+
+
+@pytest.mark.usefixtures("untested_version")
 def test_untested_version_of_django_is_logged_once(records):
     user_by_name.first("bob")
     live_session.first("A" * 43, timezone.now())

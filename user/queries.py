@@ -9,7 +9,7 @@ from django.db.models import QuerySet
 from django.db.models.sql import UpdateQuery
 from django.utils import timezone
 
-from framework.compiled_query import CompiledQuery, Parameter
+from framework.compiled_query import CompiledQuery, Parameter, is_tested_version
 
 from .models import Session, User
 
@@ -40,16 +40,16 @@ def end_sessions(sessions: "QuerySet[Session]") -> int:
 def end_session(hashed_key: str) -> tuple[bool, int | None]:
     """End the session of a key if it is live; tell whether it was, and whose, with one statement.
 
-    A SQLite before 3.35 cannot say whose.
+    A SQLite before 3.35 cannot say whose, nor can a version of Django whose compiler is not known.
     """
-    query: Any = live_sessions().filter(session_key=hashed_key).query.chain(UpdateQuery)
-    query.add_update_values({"deleted_time": timezone.now()})
+    sessions = live_sessions().filter(session_key=hashed_key)
     connection = connections[DEFAULT_DB_ALIAS]
+    if not (connection.features.can_return_columns_from_insert and is_tested_version()):
+        return end_sessions(sessions) > 0, None
+    query: Any = sessions.query.chain(UpdateQuery)
+    query.add_update_values({"deleted_time": timezone.now()})
     sql, parameters = query.get_compiler(connection=connection).as_sql()
     with connection.cursor() as cursor:
-        if not connection.features.can_return_columns_from_insert:
-            cursor.execute(sql, parameters)
-            return cursor.rowcount > 0, None
         cursor.execute(f"{sql} RETURNING user_id", parameters)
         row = cursor.fetchone()
     return (True, row[0]) if row else (False, None)
