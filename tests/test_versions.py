@@ -14,7 +14,7 @@ def classified(name: str) -> list[str]:
     return re.findall(rf'"{name} :: (\d+\.\d+)",', PROJECT)
 
 
-def tested(column: int) -> set[str]:
+def runs_with(column: int) -> set[str]:
     """Return the minor versions in a column of the page's table of runs."""
     runs = [line.split("|") for line in PAGE.splitlines() if line.startswith("|") and "passed" in line]
     return {re.match(r"\d+\.\d+", run[column].strip())[0] for run in runs}
@@ -27,8 +27,8 @@ def test_queries_are_compiled_with_the_versions_of_django_that_are_supported():
 def test_suite_was_run_with_every_version_of_django_and_the_oldest_and_newest_python():
     pythons = classified("Programming Language :: Python")
 
-    assert tested(2) == set(classified("Framework :: Django"))
-    assert {pythons[0], pythons[-1]} <= tested(1)
+    assert runs_with(2) == set(classified("Framework :: Django"))
+    assert {pythons[0], pythons[-1]} <= runs_with(1)
 
 
 def test_ranges_are_those_of_the_classifiers():
