@@ -1,16 +1,39 @@
-"""Queries compiled once: they find what Django's own would."""
+"""Queries compiled once find what Django's own would, which run in their place on an untested version."""
 
 from datetime import timedelta
 
 import pytest
-from django.db import connection
+from django.db import OperationalError, connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from framework.compiled_query import CompiledQuery
+from framework.compiled_query import CompiledQuery, report_untested_version
 from user.models import Session, User
 from user.passwords import EncodedPassword
 from user.queries import live_session, live_sessions, user_by_name
+
+
+@pytest.fixture
+def untested_version(monkeypatch):
+    """Be on a version of Django that nothing is compiled with."""
+    monkeypatch.setattr("django.VERSION", (9, 0, 0, "final", 0))
+    forget_what_was_compiled()
+    yield
+    forget_what_was_compiled()
+
+
+def forget_what_was_compiled() -> None:
+    """Have the next run of each query compile it, if the version is one to do so with."""
+    for query in (live_session, user_by_name):
+        vars(query).pop("_compiled", None)
+    report_untested_version.cache_clear()
+
+
+@pytest.fixture(params=[True, False], ids=["compiled", "Django's own"])
+def _both_ways(request):
+    """Run a test with compiled queries, and with those of an untested version."""
+    if not request.param:
+        request.getfixturevalue("untested_version")
 
 
 def columns(row) -> dict[str, object]:
@@ -18,7 +41,7 @@ def columns(row) -> dict[str, object]:
     return {field.attname: getattr(row, field.attname) for field in row._meta.concrete_fields}
 
 
-@pytest.mark.usefixtures("bob")
+@pytest.mark.usefixtures("_both_ways", "bob")
 def test_session_and_its_user_are_those_that_django_finds():
     expected = live_sessions().select_related("user").get()
 
@@ -31,6 +54,7 @@ def test_session_and_its_user_are_those_that_django_finds():
     assert isinstance(found.user.password, EncodedPassword)
 
 
+@pytest.mark.usefixtures("_both_ways")
 def test_user_is_the_one_that_django_finds(make_user):
     make_user("alice")
     make_user("bob")
@@ -40,7 +64,7 @@ def test_user_is_the_one_that_django_finds(make_user):
     assert user_by_name.first("eve") is None
 
 
-@pytest.mark.usefixtures("bob")
+@pytest.mark.usefixtures("_both_ways", "bob")
 def test_row_that_was_found_can_be_saved():
     user = user_by_name.first("bob")
     user.username = "robert"
@@ -50,14 +74,18 @@ def test_row_that_was_found_can_be_saved():
     assert User.objects.get().password == user.password
 
 
-@pytest.mark.usefixtures("bob")
+@pytest.mark.usefixtures("_both_ways", "bob")
 def test_session_without_a_user_has_none():
     Session.objects.update(user=None)
 
-    assert live_session.first(Session.objects.get().session_key, timezone.now()).user is None
+    with CaptureQueriesContext(connection) as queries:
+        found = live_session.first(Session.objects.get().session_key, timezone.now())
+        assert found.user is None
+
+    assert len(queries) == 2
 
 
-@pytest.mark.usefixtures("bob")
+@pytest.mark.usefixtures("_both_ways", "bob")
 def test_parameters_are_compared_with_their_own_columns():
     key = Session.objects.get().session_key
 
@@ -66,11 +94,47 @@ def test_parameters_are_compared_with_their_own_columns():
     assert not live_session.first(key[::-1], timezone.now())
 
 
-@pytest.mark.usefixtures("bob")
+@pytest.mark.usefixtures("_both_ways", "bob")
 def test_threads_share_a_compiled_query_and_not_a_connection(in_threads):
     found = in_threads(4, lambda number: user_by_name.first("bob").pk)
 
     assert set(found) == {User.objects.get().pk}
+
+
+@pytest.mark.usefixtures("_both_ways", "bob")
+def test_query_on_a_broken_connection_is_sent_once_more(monkeypatch):
+    failures = [OperationalError("broken"), OperationalError("broken")]
+
+    def break_once(execute, *arguments):
+        if len(failures) > 1:
+            raise failures.pop()
+        return execute(*arguments)
+
+    with connection.execute_wrapper(break_once):
+        with pytest.raises(OperationalError):
+            user_by_name.first("bob")  # this connection does not look broken
+        failures.append(OperationalError("broken"))
+        monkeypatch.setattr("framework.compiled_query.is_cut", lambda _: True)
+
+        assert user_by_name.first("bob").username == "bob"
+
+
+@pytest.mark.usefixtures("untested_version")
+def test_logout_on_an_untested_version_is_one_statement(bob):
+    with CaptureQueriesContext(connection) as queries:
+        assert bob.post("/api/user/logout").status_code == 200
+
+    assert len(queries) == 1
+    assert not live_sessions().exists()
+
+
+@pytest.mark.usefixtures("untested_version")
+def test_untested_version_of_django_is_logged_once(records):
+    user_by_name.first("bob")
+    live_session.first("A" * 43, timezone.now())
+
+    (record,) = (each for each in records if each["event"] == "queries_not_compiled")
+    assert record["version"] == "9.0"
 
 
 def test_threads_that_compile_at_once_have_a_queryset_each():

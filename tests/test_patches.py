@@ -1,18 +1,27 @@
-"""The patches of UtilMeta: they change nothing but what a request costs."""
+"""What is faster than UtilMeta's and Django's own changes nothing but what a request costs."""
 
+import django
 import pytest
 
 from config import BASE_DIR
-from framework import utilmeta_patches
+from framework import compiled_query, utilmeta_patches
 
 from .support import run
 
+# A version whose compiler nobody has looked at.
+NEWER_DJANGO = """
+import runpy, django
+django.VERSION = (9, 0, 0, "final", 0)
+runpy.run_module("tests.transcript", run_name="__main__")
+"""
 
-def transcript(folder, **settings: str) -> str:
-    """Return what the service answers to many requests."""
-    database = f"sqlite:///{folder}/db.sqlite3"
-    done = run("python", "-m", "tests.transcript", cwd=BASE_DIR, DATABASE_URL=database, **settings)
+
+def transcript(folder, *command: str, compiled: bool = True, **settings: str) -> str:
+    """Return what the service answers to many requests; check whether it compiled its queries."""
+    command = command or ("-m", "tests.transcript")
+    done = run("python", *command, cwd=BASE_DIR, DATABASE_URL=f"sqlite:///{folder}/db.sqlite3", **settings)
     assert done.returncode == 0, done.stderr
+    assert ("queries_not_compiled" in done.stderr) != compiled
     return done.stdout
 
 
@@ -28,6 +37,14 @@ def test_answers_are_the_same_without_the_patches(tmp_path_factory, production):
     assert with_patches.splitlines() == without.splitlines()
     for status in (200, 400, 401, 403, 404, 405, 413, 415):
         assert f"\n{status}\n" in with_patches
+
+
+def test_answers_are_the_same_on_a_version_of_django_that_no_query_is_compiled_with(tmp_path_factory):
+    compiled = transcript(tmp_path_factory.mktemp("service"))
+    plain = transcript(tmp_path_factory.mktemp("service"), "-c", NEWER_DJANGO, compiled=False)
+
+    assert compiled.splitlines() == plain.splitlines()
+    assert "\n200\n" in compiled
 
 
 def test_parts_that_the_service_does_not_use_are_the_same_without_the_patches():
@@ -75,5 +92,6 @@ def test_other_version_runs_unpatched_with_one_warning():
     assert "2.9.0" in line
 
 
-def test_installed_version_is_one_that_the_patches_were_tested_with():
+def test_installed_versions_are_those_that_the_shortcuts_were_tested_with():
     assert utilmeta_patches.utilmeta.__version__ in utilmeta_patches.TESTED_VERSIONS
+    assert django.VERSION[:2] in compiled_query.TESTED_VERSIONS

@@ -40,7 +40,7 @@ def test_development_server_makes_its_database_and_serves(start, tmp_path, comma
     assert httpx.get(f"{process.url}/api/user").status_code == 401
     assert (tmp_path / "db.sqlite3").exists()
     assert process.log.count("Brought the database up to date: ") == 1
-    assert f"Starting development server at {process.url}/" in process.log
+    assert f"development server at {process.url}/" in process.log
 
 
 @development

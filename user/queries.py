@@ -9,7 +9,7 @@ from django.db.models import QuerySet
 from django.db.models.sql import UpdateQuery
 from django.utils import timezone
 
-from framework.compiled_query import CompiledQuery, Parameter
+from framework.compiled_query import CompiledQuery, Parameter, is_tested_version
 
 from .models import Session, User
 
@@ -76,24 +76,25 @@ def in_batches(
     """
     rest = sessions.order_by(column)
     while rows := list(rest.values_list("pk", column)[:size]):
-        yield Session.objects.filter(pk__in=[pk for pk, _ in rows])
+        # Django 5.2.0 selects the primary key once, also where it is the column as well.
+        yield Session.objects.filter(pk__in=[row[0] for row in rows])
         # To start where the last batch ended spares each search the index entries of all before it.
-        rest = sessions.order_by(column).filter(**{f"{column}__gte": rows[-1][1]})
+        rest = sessions.order_by(column).filter(**{f"{column}__gte": rows[-1][-1]})
 
 
 def end_session(hashed_key: str) -> tuple[bool, int | None]:
     """End the session of a key if it is live; tell whether it was, and whose, with one statement.
 
-    A SQLite before 3.35 cannot say whose.
+    A SQLite before 3.35 cannot say whose, nor can a version of Django whose compiler is not known.
     """
-    query: Any = live_sessions().filter(session_key=hashed_key).query.chain(UpdateQuery)
-    query.add_update_values({"deleted_time": timezone.now()})
+    sessions = live_sessions().filter(session_key=hashed_key)
     connection = connections[DEFAULT_DB_ALIAS]
+    if not (connection.features.can_return_columns_from_insert and is_tested_version()):
+        return end_sessions(sessions) > 0, None
+    query: Any = sessions.query.chain(UpdateQuery)
+    query.add_update_values({"deleted_time": timezone.now()})
     sql, parameters = query.get_compiler(connection=connection).as_sql()
     with connection.cursor() as cursor:
-        if not connection.features.can_return_columns_from_insert:
-            cursor.execute(sql, parameters)
-            return cursor.rowcount > 0, None
         cursor.execute(f"{sql} RETURNING user_id", parameters)
         row = cursor.fetchone()
     return (True, row[0]) if row else (False, None)
