@@ -1,15 +1,16 @@
 """Writes that a response must not depend on: they wait neither for a lock nor for the disk."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import contextmanager, nullcontext
 
 from django.db import connection, transaction
 
-# What SQLite is told for such a write, and told back after it: not to wait for a lock, nor for the disk.
-SQLITE_PRAGMAS = {"busy_timeout": 0, "synchronous": 1}
-# The shortest that PostgreSQL knows; 0 would mean no limit.
-POSTGRESQL_LOCK_TIMEOUT = "1ms"
+# What each database is told before such a write. PostgreSQL forgets it at the end of the transaction.
+BEFORE = {
+    "sqlite": ("PRAGMA busy_timeout = 0", "PRAGMA synchronous = NORMAL"),
+    # The shortest limit that there is; 0 would mean none.
+    "postgresql": ("SET LOCAL lock_timeout = '1ms'", "SET LOCAL synchronous_commit = off"),
+}
 
 
 @contextmanager
@@ -19,23 +20,15 @@ def impatient() -> Iterator[None]:
     A power cut may undo them. Raises OperationalError when somebody else has locked what they write. Not
     for a block inside a transaction.
     """
-    connection.ensure_connection()
-    if connection.vendor == "sqlite":
-        raw: Any = connection.connection
-        before = {name: raw.execute(f"PRAGMA {name}").fetchone()[0] for name in SQLITE_PRAGMAS}
+    milliseconds = int(connection.settings_dict["OPTIONS"].get("timeout", 0) * 1000)
+    after = {"sqlite": (f"PRAGMA busy_timeout = {milliseconds}", "PRAGMA synchronous = FULL")}
+    # SQLite takes these statements only outside of a transaction.
+    block = transaction.atomic() if connection.vendor == "postgresql" else nullcontext()
+    with block, connection.cursor() as cursor:
         try:
-            set_pragmas(raw, SQLITE_PRAGMAS)
+            for statement in BEFORE[connection.vendor]:
+                cursor.execute(statement)
             yield
         finally:
-            set_pragmas(raw, before)
-    else:
-        with transaction.atomic(), connection.cursor() as cursor:
-            cursor.execute(f"SET LOCAL lock_timeout = '{POSTGRESQL_LOCK_TIMEOUT}'")
-            cursor.execute("SET LOCAL synchronous_commit = off")
-            yield
-
-
-def set_pragmas(raw: Any, pragmas: dict[str, int]) -> None:
-    """Set some pragmas of a connection to SQLite."""
-    for name, value in pragmas.items():
-        raw.execute(f"PRAGMA {name} = {value}")
+            for statement in after.get(connection.vendor, ()):
+                cursor.execute(statement)

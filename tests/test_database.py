@@ -107,7 +107,11 @@ def test_database_and_the_files_beside_it_are_the_owners_alone(tmp_path, umask):
         "call_command('migrate', verbosity=0); connection.cursor()\n"
         "print(*(f'{file.name} {file.stat().st_mode & 0o777:o}' for file in os.scandir('.')), sep='\\n')"
     )
-    settings = {"DATABASE_URL": f"sqlite:///{tmp_path}/db.sqlite3", "PYTHONPATH": str(BASE_DIR)}
+    settings = {
+        "DATABASE_URL": f"sqlite:///{tmp_path}/db.sqlite3",
+        "PYTHONPATH": str(BASE_DIR),
+        "UTILMETA_PRODUCTION": "0",
+    }
 
     done = run("python", "-c", f"import os; os.umask({umask})\n{code}", cwd=tmp_path, **settings)
 
