@@ -36,6 +36,12 @@ POSTGRESQL_TIMEOUTS = {
 }
 # Seconds to wait for any response of PostgreSQL: a frozen server does not enforce its own time-outs.
 POSTGRESQL_ANSWER_SECONDS = 15
+# The mailboxes of RFC 2142, and other names that people take for the service itself.
+RESERVED_USERNAMES = (
+    "abuse,admin,administrator,billing,contact,ftp,help,hostmaster,info,legal,mail,marketing,moderator,news,noc,"
+    "no-reply,noreply,official,operator,owner,postmaster,privacy,root,sales,security,service,staff,support,"
+    "sysadmin,system,team,trouble,usenet,uucp,webmaster,www"
+)
 HOST_NAME = r"([a-z0-9-]+(\.[a-z0-9-]+)*|\[[0-9a-f:.]+\])"
 # A name in DNS has at most 253 characters, which are 255 octets as it is sent (RFC 1035, section 2.3.4).
 ORIGIN_MAX_LENGTH = len("capacitor://:65535") + 253
@@ -83,6 +89,13 @@ def _list(text: str) -> list[str]:
 
 def _is_quoted(text: str) -> bool:
     return len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
+
+
+def _usernames(text: str) -> list[str]:
+    names = _list(text)
+    if not all(re.fullmatch("[a-z0-9][a-z0-9._-]{0,19}", name) for name in names):
+        raise ValueError
+    return names
 
 
 def _log_level(text: str) -> str:
@@ -261,6 +274,9 @@ class Settings:
     )
     host: str = _setting("127.0.0.1", "an IPv4 address or localhost", _host)
     port: int = _setting("8000", "a port, 1 to 65535", _whole_number(1, 65535))
+    reserved_usernames: list[str] = _setting(
+        RESERVED_USERNAMES, "usernames in lower case, separated by single commas, each once", _usernames
+    )
     password_min_length: int = _setting("15", "a number of characters, 8 to 64", _whole_number(8, 64))
     hash_concurrency: int = _setting(
         "0",

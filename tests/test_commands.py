@@ -18,7 +18,7 @@ from config import BASE_DIR, settings
 from user import queries
 from user.management import base
 from user.management.commands import purgesessions, setpassword
-from user.models import Session, User
+from user.models import RecoveryCode, Session, User
 from user.queries import live_sessions
 from user.schema import NewPassword, Username
 
@@ -308,7 +308,7 @@ def test_account_that_is_deleted_meanwhile_is_reported(monkeypatch):
     assert refusal("setpassword", "bob") == "The account bob was deleted meanwhile."
 
 
-@pytest.mark.parametrize("command", ["setpassword", "endsessions", "deleteuser"])
+@pytest.mark.parametrize("command", ["setpassword", "endsessions", "deleteuser", "showuser"])
 @pytest.mark.parametrize("username", ["eve", "", "a b", "\udcff"])
 @pytest.mark.usefixtures("bob")
 def test_unknown_name_is_refused(stdin, command, username):
@@ -400,6 +400,34 @@ def test_account_that_is_deleted_during_the_question_is_reported(monkeypatch, te
     monkeypatch.setattr("builtins.input", delete)
 
     assert refusal("deleteuser", "bob") == "There is no user bob."
+
+
+@pytest.mark.usefixtures("bob")
+def test_account_without_sessions_or_code_is_shown():
+    Session.objects.all().delete()
+
+    said = call("showuser", "bob")
+
+    assert said.endswith("live sessions: 0\nlast activity: none\nrecovery code: none\n")
+
+
+def test_account_is_shown(bob):
+    bob.post("/api/user/recovery-code")
+    user = User.objects.get()
+    add_sessions(2, user)
+    add_sessions(1, user, expiry_time=days(-1))
+
+    said = call("showuser", "BOB")
+
+    form = "%Y-%m-%d %H:%M:%S UTC"
+    assert said.splitlines() == [
+        f"id: {user.pk}",
+        "username: bob",
+        f"signed up: {user.signup_time.strftime(form)}",
+        "live sessions: 3",
+        f"last activity: {Session.objects.get(last_activity__isnull=False).last_activity.strftime(form)}",
+        f"recovery code: {RecoveryCode.objects.get().created_time.strftime(form)}",
+    ]
 
 
 # purgesessions

@@ -44,7 +44,7 @@ def test_unknown_address_is_not_found(method, path):
 
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "TRACE", "OPTIONS", "CONNECT", "FOO"}
 ALLOWED = {
-    "/api/user": "GET, HEAD, PUT",
+    "/api/user": "GET, HEAD, PUT, DELETE",
     "/api/user/signup": "POST",
     "/api/user/login": "POST",
     "/api/user/logout": "POST",

@@ -47,7 +47,7 @@ def test_service_with_its_tables_is_ready_at_the_cost_of_few_statements_that_wri
     assert response.status_code == 200
     assert response.json() == OK
     # The migrations; a row of each table, and a change of none.
-    assert len(queries) == 5
+    assert len(queries) == 7
     assert rows() == before
 
 

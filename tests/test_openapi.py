@@ -6,6 +6,7 @@ from urllib.parse import urljoin
 
 import pytest
 from django.db import OperationalError, connection
+from django.db.models import ProtectedError
 from django.middleware.common import CommonMiddleware
 from jsonschema import Draft202012Validator
 from limits import parse
@@ -14,13 +15,16 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from config import BASE_DIR, settings
 from server import RootAPI
 from user import rate_limits
+from user.models import RecoveryCode, Session, User
+from user.recovery_codes import hash_code
 from web.endpoint import Addresses
 from web.pages import openapi
 from web.problems import PROBLEMS
 
-from .support import COOKIE, OTHER_PASSWORD, assert_problem, credentials
+from .support import COOKIE, OTHER_PASSWORD, PASSWORD, assert_problem, credentials, login
 
 DOCUMENT = openapi.build()
+CODE = "7ZQ4-0M1K-9F2W-XT8D-C5RB-VH3N-6P"
 # By operationId: the method, the path and what the document says.
 OPERATIONS = {
     operation["operationId"]: (method, f"/api{path}", operation)
@@ -32,11 +36,15 @@ BODIES = {
     "login": credentials("bob"),
     "logout": {},
     "updateUser": {"username": "ada", "password": OTHER_PASSWORD},
+    "reauthenticate": {"password": PASSWORD},
+    "recover": {"username": "bob", "recovery_code": CODE, "password": OTHER_PASSWORD},
 }
 WRONG_PASSWORDS = {
     "signup": credentials("ada"),
     "login": credentials("bob", "wrong"),
     "updateUser": {"current_password": "wrong"},
+    "reauthenticate": {"password": "wrong"},
+    "recover": BODIES["recover"] | {"recovery_code": CODE[::-1]},
 }
 
 
@@ -68,6 +76,7 @@ def documented_codes(operation):
 def send(client, name, body=None, **kwargs):
     """Send the request of an operation, by default one that succeeds for bob."""
     method, path, _ = OPERATIONS[name]
+    path = path.replace("{id}", kwargs.pop("id", "1"))
     if name in BODIES and "content" not in kwargs:
         kwargs["json"] = BODIES[name] if body is None else body
     return client.request(method.upper(), path, **kwargs)
@@ -156,10 +165,10 @@ def test_cookie_has_its_name():
 
     assert (scheme["type"], scheme["in"], scheme["name"]) == ("apiKey", "cookie", COOKIE)
     security = {name: operation["security"] for name, (_, _, operation) in OPERATIONS.items()}
-    assert [name for name, needs in security.items() if needs == [{"session": []}]] == [
-        "getUser",
-        "updateUser",
-    ]
+    anonymous = {"signup", "login", "logout", "recover", "health", "ready"}
+    assert {name for name, needs in security.items() if needs == [{"session": []}]} == {
+        *OPERATIONS
+    } - anonymous
     assert [name for name, needs in security.items() if needs == [{"session": []}, {}]] == ["logout"]
 
 
@@ -176,11 +185,25 @@ def test_examples_are_what_they_are_examples_of(name):
             assert not faults(example, content["schema"])
 
 
-@pytest.mark.parametrize("name", OPERATIONS)
-def test_success_is_as_documented(bob, name):
-    response = send(bob, name)
+@pytest.fixture
+def recovery_code(bob):
+    """The recovery code of the examples, as bob's."""
+    RecoveryCode.objects.create(user=User.objects.get(username="bob"), code_hash=hash_code(CODE))
 
-    assert response.status_code == 200
+
+@pytest.fixture
+def other_session(bob, make_client):
+    """The id of a second session of bob's."""
+    login(make_client())
+    return str(Session.objects.order_by("pk").last().pk)
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.usefixtures("recovery_code")
+def test_success_is_as_documented(bob, other_session, name):
+    response = send(bob, name, id=other_session)
+
+    assert response.status_code in (200, 204)
     assert_documented(name, response)
 
 
@@ -188,12 +211,16 @@ def crash(*args, **kwargs):
     raise RuntimeError
 
 
+def in_use_by_others(user):
+    raise ProtectedError("", set())
+
+
 def database_away(*args, **kwargs):
     raise OperationalError
 
 
 @pytest.fixture
-def provoke(client, bob, make_user, monkeypatch):
+def provoke(client, bob, make_user, other_session, monkeypatch):
     """Return a function that has an operation answer with a code."""
 
     def throttled(name):
@@ -217,6 +244,10 @@ def provoke(client, bob, make_user, monkeypatch):
 
     def late(name):
         monkeypatch.setattr(settings, "reauthentication_minutes", 0)
+        return send(bob, name, id=other_session)
+
+    def in_use(name):
+        monkeypatch.setattr("user.accounts.delete_user", in_use_by_others)
         return send(bob, name)
 
     as_json = {"Content-Type": "application/json"}
@@ -227,6 +258,8 @@ def provoke(client, bob, make_user, monkeypatch):
         "not_logged_in": lambda name: send(client, name),
         "invalid_credentials": lambda name: send(bob, name, WRONG_PASSWORDS[name]),
         "reauthentication_required": late,
+        "not_found": lambda name: send(bob, name, id="0"),
+        "account_in_use": in_use,
         "cross_site_request": lambda name: send(bob, name, headers={"Sec-Fetch-Site": "cross-site"}),
         "payload_too_large": lambda name: send(bob, name, content=b" " * 70_000, headers=as_json),
         "unsupported_media_type": lambda name: send(
@@ -253,7 +286,7 @@ def test_problem_that_is_listed_can_occur_and_is_as_documented(provoke, name, co
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        *(("username", name) for name in ("a", "0._-", "Admin", "ＡＤＭＩＮ", "\u212a", "ﬁne", "a" * 20)),
+        *(("username", name) for name in ("a", "0._-", "Ada", "ＡＤＡ", "\u212a", "ﬁne", "a" * 20)),
         # One character that is 18 when it is normalised, and 200 that are 100.
         *(("password", password) for password in ("\ufdfa", "e\u0301" * 100, " leading and trailing ")),
     ],

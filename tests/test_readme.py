@@ -40,7 +40,7 @@ def test_endpoints_are_those_of_the_service():
 
 @pytest.mark.parametrize(("method", "path"), [row[0].split() for row in table(README, "Endpoints")])
 def test_listed_endpoint_exists(client, method, path):
-    assert client.request(method, path).status_code not in (404, 405)
+    assert client.request(method, path.replace("{id}", "1")).status_code not in (404, 405)
 
 
 def test_layout_names_what_is_there():

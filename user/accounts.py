@@ -5,23 +5,37 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 
 from django.db import DatabaseError, IntegrityError, transaction
-from django.db.models import QuerySet
-from django.utils import timezone
+from django.db.models import ProtectedError, QuerySet, RestrictedError
 from utilmeta.core import auth
 from utilmeta.core.request import Request
 from utype.parser.field import ParserField
 
 from config import settings
 from framework.integrity import taken_columns
-from user import rate_limits
 from web.client_address import client_network
 from web.logs import note
 from web.problems import Problem
 
-from .models import Session, User
-from .passwords import NO_PASSWORD, hash_password, hashing_slot, rehash_password, verify_password
-from .queries import end_sessions, end_surplus_sessions, in_batches, sessions_so_far, user_by_name
-from .schema import NewPassword, SignupSchema, UserUpdateSchema, columns_of
+from . import rate_limits
+from .models import RecoveryCode, Session, User
+from .passwords import (
+    NO_PASSWORD,
+    EncodedPassword,
+    hash_password,
+    hashing_slot,
+    rehash_password,
+    verify_password,
+)
+from .queries import (
+    delete_user,
+    end_sessions,
+    end_surplus_sessions,
+    in_batches,
+    sessions_so_far,
+    user_by_name,
+)
+from .recovery_codes import hash_code
+from .schema import NewPassword, RecoverySchema, SignupSchema, UserUpdateSchema, columns_of
 from .sessions import DBSessionSchema
 
 # How long the response to a password change may wait until the rows of other sessions have been ended.
@@ -36,6 +50,11 @@ class UserAuthentication(auth.User):
         user: User = self.session_of(request).get_row().user  # type: ignore[assignment]
         note(request, user_id=user.pk)
         return user
+
+    def require_fresh_login(self, request: Request) -> None:
+        """Raise Problem `reauthentication_required` unless the session is fresh."""
+        if not self.session_of(request).is_fresh():
+            raise Problem("reauthentication_required")
 
     def session_of(self, request: Request) -> DBSessionSchema:
         """Return the session of a request, an empty one if it brings none."""
@@ -55,6 +74,7 @@ class UserAuthentication(auth.User):
             user = User(**columns_of(data) | {"password": hash_password(data.password)})
         with transaction.atomic():
             with unique_username():
+                refuse_reserved_username(user.username)
                 user.save(force_insert=True)
             self.login_user(request, user)
         note(request, "signup", user.pk)
@@ -126,6 +146,8 @@ class UserAuthentication(auth.User):
         # A new name is one statement, which needs no transaction around it.
         with transaction.atomic() if "password" in data else nullcontext():
             with unique_username():
+                if changes.get("username", user.username) != user.username:
+                    refuse_reserved_username(changes["username"])
                 if changes and not User.objects.filter(pk=user.pk, password=user.password).update(**changes):
                     raise Problem("not_logged_in")
             for name, value in changes.items():
@@ -147,9 +169,78 @@ class UserAuthentication(auth.User):
             if not self.verify(request, user.username, data.current_password, user):
                 raise Problem("invalid_credentials")
         elif "password" in data:
-            login_time = self.session_of(request).get_row().created_time
-            if timezone.now() - login_time >= settings.reauthentication_age:
-                raise Problem("reauthentication_required")
+            self.require_fresh_login(request)
+
+    def confirm(self, request: Request, user: User, password: str) -> User:
+        """Let a session count as freshly logged in, by the user's password.
+
+        Raises Problem `invalid_credentials`, `too_many_requests`, or `not_logged_in` if the session was
+        revoked meanwhile.
+        """
+        if not self.verify(request, user.username, password, user):
+            note(request, "reauthentication_failure")
+            raise Problem("invalid_credentials")
+        self.session_of(request).reauthenticate()
+        note(request, "reauthentication")
+        return user
+
+    def delete(self, request: Request, user: User) -> None:
+        """Delete the account of a user.
+
+        Raises Problem `reauthentication_required`, `account_in_use` if another app's rows forbid it, or
+        `not_logged_in` if it is deleted already.
+        """
+        self.require_fresh_login(request)
+        try:
+            sessions = delete_user(user)
+        except (ProtectedError, RestrictedError):
+            raise Problem("account_in_use") from None
+        if sessions is None:
+            raise Problem("not_logged_in")
+        note(request, "account_deleted", user.pk)
+
+    def recover(self, request: Request, data: RecoverySchema) -> User:
+        """Set a new password by a recovery code, which is used up, and log the user in.
+
+        Every other session is revoked. A wrong code, an unknown username and an account without a code take
+        about the same time, and count as failed logins. Raises Problem `invalid_credentials`,
+        `invalid_request` or `too_many_requests`.
+        """
+        refuse_name_as_password(data.password, data.username)
+        attempt = rate_limits.Attempt(request, data.username)
+        try:
+            with hashing_slot(client_network(request.adaptor.request)):
+                attempt.begin()
+                password = hash_password(data.password)
+            user = self.use_recovery_code(request, data, password)
+        except (Problem, DatabaseError):
+            attempt.give_back()
+            raise
+        if not user:
+            attempt.fail()
+            note(request, "recovery_failure")
+            raise Problem("invalid_credentials")
+        attempt.give_back()
+        note(request, "recovery", user.pk)
+        return user
+
+    def use_recovery_code(
+        self, request: Request, data: RecoverySchema, password: EncodedPassword
+    ) -> User | None:
+        """Replace a recovery code by a new password and a new session; return None for a wrong code."""
+        code_hash = hash_code(data.recovery_code)
+        with transaction.atomic():
+            found = User.objects.filter(username=data.username, recovery_code__code_hash=code_hash)
+            user = found.select_for_update(of=("self",)).first()
+            # Of two requests with the same code, the one that deletes it wins.
+            if not user or not RecoveryCode.objects.filter(pk=user.pk, code_hash=code_hash).delete()[0]:
+                return None
+            User.objects.filter(pk=user.pk).update(password=password)
+            user.password = password  # type: ignore[assignment]
+            others = sessions_so_far(user)
+            self.login_user(request, user)
+        self.end_revoked_sessions(others)
+        return user
 
     def end_revoked_sessions(self, sessions: "QuerySet[Session]") -> None:
         """End the rows of sessions that a new password has revoked, in batches, for REVOKING_SECONDS at most.
@@ -174,9 +265,18 @@ def unique_username() -> Iterator[None]:
     except IntegrityError as error:
         if "username" not in (taken_columns(error) or ()):
             raise
-        raise Problem(
-            "username_exists", errors=[{"field": "username", "message": "Username exists"}]
-        ) from None
+        raise username_exists() from None
+
+
+def username_exists() -> Problem:
+    """Return the problem of a username that is taken."""
+    return Problem("username_exists", errors=[{"field": "username", "message": "Username exists"}])
+
+
+def refuse_reserved_username(username: str) -> None:
+    """Raise Problem `username_exists` in production for a name that seems to speak for the service."""
+    if settings.production and username in settings.reserved_usernames:
+        raise username_exists()
 
 
 def refuse_name_as_password(password: str, username: str) -> None:

@@ -3,17 +3,30 @@
 from utilmeta.core import api
 
 from web.json_body import JsonBody, OptionalJsonBody
-from web.problems import Problem
+from web.problems import NoContent, Problem
 
 from . import auth
 from .models import User
-from .schema import LoginSchema, LogoutSchema, SignupSchema, UserSchema, UserUpdateSchema
+from .recovery_code_api import RecoveryCodeAPI
+from .schema import (
+    LoginSchema,
+    LogoutSchema,
+    ReauthenticationSchema,
+    RecoverySchema,
+    SignupSchema,
+    UserSchema,
+    UserUpdateSchema,
+)
 from .sessions import EndingSessionSchema
+from .sessions_api import SessionsAPI
 
 
 @auth.session_config.plugin
 class UserAPI(api.API):
     """Sign up, log in, log out, and see or change who you are."""
+
+    sessions: SessionsAPI
+    recovery_code: RecoveryCodeAPI = api.route("recovery-code")
 
     @api.post
     def signup(self, data: SignupSchema = JsonBody()) -> UserSchema:
@@ -60,4 +73,36 @@ class UserAPI(api.API):
         one a new key. Long after the login, it needs `current_password`; one that is sent must be right.
         """
         user = auth.user_config.update(request=self.request, user=user, data=data)
+        return UserSchema.init(user)
+
+    def delete(
+        self, user: User = auth.user_config, session: auth.SessionSchema = auth.session_config
+    ) -> NoContent:
+        """Delete the account of the current user.
+
+        The account and everything that belongs to it is deleted, and the username is free again. It needs a
+        recent login or reauthentication.
+        """
+        auth.user_config.delete(request=self.request, user=user)
+        session.forget()
+        return NoContent()
+
+    @api.post
+    def reauthenticate(
+        self, user: User = auth.user_config, data: ReauthenticationSchema = JsonBody()
+    ) -> UserSchema:
+        """Enter the password again, for what needs a recent login.
+
+        The session then counts as freshly logged in.
+        """
+        user = auth.user_config.confirm(request=self.request, user=user, password=data.password)
+        return UserSchema.init(user)
+
+    @api.post
+    def recover(self, data: RecoverySchema = JsonBody()) -> UserSchema:
+        """Set a new password with a recovery code, and log in.
+
+        The code is used up, and every other session is revoked.
+        """
+        user = auth.user_config.recover(request=self.request, data=data)
         return UserSchema.init(user)

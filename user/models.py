@@ -35,3 +35,13 @@ class Session(AbstractSession):
                 fields=["user", "id"], name="session_of_user", condition=models.Q(deleted_time__isnull=True)
             ),
         )
+
+
+class RecoveryCode(models.Model):
+    """The SHA-256 of the code with which a user gets back into an account; it works once."""
+
+    user = models.OneToOneField(
+        User, related_name="recovery_code", primary_key=True, on_delete=models.CASCADE
+    )
+    code_hash = models.CharField(max_length=43)
+    created_time = models.DateTimeField(auto_now_add=True)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from django.db import DEFAULT_DB_ALIAS, connections
+from django.db import DEFAULT_DB_ALIAS, connections, transaction
 from django.db.models import QuerySet
 from django.db.models.sql import UpdateQuery
 from django.utils import timezone
@@ -98,6 +98,20 @@ def end_session(hashed_key: str) -> tuple[bool, int | None]:
         cursor.execute(f"{sql} RETURNING user_id", parameters)
         row = cursor.fetchone()
     return (True, row[0]) if row else (False, None)
+
+
+def delete_user(user: User) -> int | None:
+    """Delete an account and all that belongs to it; return the number of its sessions, None if it is gone.
+
+    Raises ProtectedError or RestrictedError, and deletes nothing, if another app's rows forbid it.
+    """
+    with transaction.atomic():
+        # Locked, so that nobody logs in to it between the deletion of its sessions and its own.
+        locked = User.objects.select_for_update().filter(pk=user.pk).first()
+        if not locked:
+            return None
+        _, deleted = locked.delete()
+    return int(deleted.get("user.Session", 0))
 
 
 def rename_users(renames: Sequence[tuple[int, str, str]]) -> int:

@@ -16,9 +16,11 @@ from web.json_body import STRICT
 
 from .models import User
 from .passwords import NormalisedPassword
+from .recovery_codes import RecoveryCodeText
 
 COLUMNS = frozenset(field.name for field in User._meta.concrete_fields)
 USERNAME_MAX_LENGTH = 20
+EXAMPLE_TIME = "2024-01-29T12:29:33.684594Z"
 DEVELOPMENT_PASSWORD_MIN_LENGTH = 6
 PASSWORD_MAX_LENGTH = 100
 # Normalising makes one code point of four at the most (an iota with three marks, in Greek).
@@ -161,6 +163,58 @@ class UserUpdateSchema(utype.Schema):
     current_password: Password = utype.Field(
         required=False, description="Needed when the login is too long ago."
     )
+
+
+class ReauthenticationSchema(utype.Schema):
+    """The password of the current user."""
+
+    __options__ = STRICT
+
+    password: Password
+
+
+class RecoverySchema(utype.Schema):
+    """A recovery code, and a new password."""
+
+    __options__ = STRICT
+
+    username: Username
+    recovery_code: RecoveryCodeText
+    password: NewPassword
+
+
+class SessionInfoSchema(utype.Schema):
+    """A login of the current user."""
+
+    id: int = utype.Field(example=12)
+    client: str = utype.Field(
+        example="Firefox on Linux", description="The browser and system at login; empty if unknown."
+    )
+    created_time: datetime = utype.Field(example=EXAMPLE_TIME, description="The time of the login.")
+    last_activity: datetime = utype.Field(example=EXAMPLE_TIME, description="Accurate to 10 minutes.")
+    expiry_time: datetime = utype.Field(example="2024-02-05T12:29:33.684594Z")
+    current: bool = utype.Field(example=True, description="Whether it is the session of this request.")
+
+
+class EndedSchema(utype.Schema):
+    """How many sessions were revoked."""
+
+    ended: int = utype.Field(example=3)
+
+
+class RecoveryCodeStatusSchema(utype.Schema):
+    """Whether the current user has a recovery code."""
+
+    created_time: datetime | None = utype.Field(
+        example=EXAMPLE_TIME, description="When the recovery code was created; null if there is none."
+    )
+
+
+class RecoveryCodeSchema(utype.Schema):
+    """A new recovery code, shown this once."""
+
+    recovery_code: str = utype.Field(example="7ZQ4-0M1K-9F2W-XT8D-C5RB-VH3N-6P")
+    created_time: datetime = utype.Field(example=EXAMPLE_TIME)
 
 
 @cache

@@ -17,22 +17,29 @@ from typing import Any
 
 from django.core import signing
 from django.db import DatabaseError
+from django.db.models import QuerySet
 from django.utils import timezone
 from utilmeta.core.auth.session import db as framework
 from utilmeta.core.request import Request, var
 from utilmeta.core.response import Response
 from utype.parser.field import ParserField
 
+from config import settings
 from framework.impatient_writes import impatient
 from web.logs import note
 from web.problems import Problem
 
-from . import passwords
+from . import browsers, passwords
 from .models import Session, User
-from .queries import end_session, live_session, live_sessions
+from .queries import MAX_SESSIONS, end_session, live_session, live_sessions
+from .schema import SessionInfoSchema
 
 SESSION_AGE = timedelta(days=7)
 ACTIVITY_INTERVAL = timedelta(minutes=10)
+# A reauthentication counts for this long, even if REAUTHENTICATION_MINUTES is shorter.
+REAUTHENTICATION_MIN_AGE = timedelta(minutes=1)
+# What a session's data hold beside the user's id.
+REAUTHENTICATION, CLIENT = "_reauthentication", "_client"
 KEY_BYTES = 32
 INSECURE_REQUEST = (
     "The request did not come over HTTPS, so browsers drop the session's cookie: nobody stays logged in. "
@@ -56,6 +63,15 @@ def salt_of(row: Session) -> str:
     """
     password_salt = passwords.salt_of(row.user.password) if row.user else ""
     return f"user.session:{row.session_key}:{row.user_id}:{password_salt}"
+
+
+def data_of(row: Session) -> dict[str, Any] | None:
+    """Return the data of a session, or None if they were signed for another row, user or password."""
+    try:
+        data: dict[str, Any] = signing.loads(row.encoded_data or "", salt=salt_of(row))
+    except signing.BadSignature:
+        return None
+    return data
 
 
 def new_key() -> str:
@@ -104,21 +120,40 @@ class DBSessionSchema(framework.DBSessionSchema):
         row = live_session.first(hash_key(key), timezone.now())
         if not row or not row.user:
             return None
-        try:
-            data: dict[str, Any] = signing.loads(row.encoded_data or "", salt=salt_of(row))
-        except signing.BadSignature:
-            return None
-        self._session_key, self._row = key, row
+        data = data_of(row)
+        if data is not None:
+            self._session_key, self._row = key, row
         return data
 
     def start(self, key: str, user_key: str, user: User) -> None:
         """Start the session of a user who has just logged in, with one INSERT."""
         self._session_key = key
         self[user_key] = user.pk
+        self[CLIENT] = browsers.describe(self._request.adaptor.request.headers.get("User-Agent", ""))
         self._row = Session(session_key=hash_key(key), user=user)
         for name, value in self.get_session_data().items():
             setattr(self._row, name, value)
         self._row.save(force_insert=True)
+        self._modified = False
+
+    def is_fresh(self) -> bool:
+        """Return whether the last login or reauthentication was at most REAUTHENTICATION_MINUTES ago."""
+        now, age = timezone.now(), settings.reauthentication_age
+        if now - self.get_row().created_time < age:
+            return True
+        reauthentication = self.get(REAUTHENTICATION)
+        if reauthentication is None:
+            return False
+        return now.timestamp() - float(reauthentication) < max(age, REAUTHENTICATION_MIN_AGE).total_seconds()
+
+    def reauthenticate(self) -> None:
+        """Let the session count as freshly logged in.
+
+        Raises Problem `not_logged_in` if the session was revoked or has expired meanwhile.
+        """
+        self[REAUTHENTICATION] = timezone.now().timestamp()
+        if not self.save():
+            raise Problem("not_logged_in")
         self._modified = False
 
     def get_session_data(self) -> dict[str, Any]:
@@ -134,11 +169,14 @@ class DBSessionSchema(framework.DBSessionSchema):
         """Return signed data, valid only for this row, its user and the user's current password."""
         return signing.dumps(session_dict, salt=salt_of(self.get_row()))
 
-    def save(self, must_create: bool = False) -> None:
-        """Update the row if the session is live; a session that was revoked meanwhile stays revoked."""
+    def save(self, must_create: bool = False) -> bool:
+        """Update the row if the session is live, and return whether it is.
+
+        A session that was revoked meanwhile stays revoked.
+        """
         row = self.get_row()
         live = live_sessions().filter(pk=row.pk, session_key=row.session_key)
-        live.update(encoded_data=self.encode(dict(self)))
+        return bool(live.update(encoded_data=self.encode(dict(self))))
 
     def touch(self) -> None:
         """Update `last_activity`, at most once in ACTIVITY_INTERVAL.
@@ -169,9 +207,39 @@ class DBSessionSchema(framework.DBSessionSchema):
             ended, user_id = end_session(hash_key(self._session_key))
             if ended:
                 note(self._request, "logout", user_id)
+        self.forget()
+
+    def forget(self) -> None:
+        """Delete the browser's cookie."""
         self.clear()
         self._session_key = self._row = None
         self._flushed = True
+
+
+def live_sessions_of(user: User) -> "QuerySet[Session]":
+    """Return the live sessions of a user."""
+    return live_sessions().filter(user=user)
+
+
+def describe_sessions(user: User, current: DBSessionSchema) -> list[SessionInfoSchema]:
+    """Return the newest sessions of a user that open something, the most recently used first."""
+    rows = live_sessions_of(user).order_by("-pk")[:MAX_SESSIONS]
+    found = []
+    for row in rows:
+        row.user = user
+        data = data_of(row)
+        if data is not None:
+            found.append(
+                SessionInfoSchema(
+                    id=row.pk,
+                    client=data.get(CLIENT, ""),
+                    created_time=row.created_time,
+                    last_activity=row.last_activity or row.created_time,
+                    expiry_time=row.expiry_time,
+                    current=row.pk == current.get_row().pk,
+                )
+            )
+    return sorted(found, key=lambda each: each.last_activity, reverse=True)
 
 
 class EndingSessionSchema(DBSessionSchema):

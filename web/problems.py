@@ -43,6 +43,7 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "cross_site_request": (403, "Requests from other sites are not accepted."),
     "not_found": (404, "There is nothing at this address."),
     "method_not_allowed": (405, "This address does not take this method."),
+    "account_in_use": (409, "The account cannot be deleted: other data depend on it."),
     "payload_too_large": (413, "The body is larger than 64 KiB."),
     "unsupported_media_type": (415, "The body must be application/json in UTF-8."),
     "too_many_requests": (429, "Too many attempts. Try again later."),
@@ -132,6 +133,12 @@ class QuietResponse(Response):
         """Leave the error to Django, where UtilMeta prints it with its local variables."""
         if error:
             raise error
+
+
+class NoContent(Response):
+    """The request succeeded, and there is nothing to return."""
+
+    status = 204
 
 
 class ProblemResponse(Response):

@@ -110,6 +110,34 @@ OPERATIONS = {
         ),
         Cookie("With a new password: a new key of the session.", always=False),
     ),
+    "user_delete": Operation(
+        "deleteAccount",
+        ("not_logged_in", "reauthentication_required", "account_in_use", "service_unavailable"),
+        Cookie("Deletes the cookie.", '""'),
+    ),
+    "user_reauthenticate": Operation(
+        "reauthenticate",
+        ("not_logged_in", "invalid_credentials", "too_many_requests", "service_unavailable"),
+    ),
+    "user_recover": Operation(
+        "recover", ("invalid_credentials", "too_many_requests", "service_unavailable"), NEW_SESSION
+    ),
+    "user_sessions_get": Operation("listSessions", ("not_logged_in", "service_unavailable")),
+    "user_sessions_delete": Operation(
+        "revokeOtherSessions", ("not_logged_in", "reauthentication_required", "service_unavailable")
+    ),
+    "user_sessions_end": Operation(
+        "revokeSession",
+        ("not_logged_in", "reauthentication_required", "not_found", "service_unavailable"),
+        Cookie("For the session of this request: deletes the cookie.", '""', always=False),
+    ),
+    "user_recovery_code_get": Operation("getRecoveryCode", ("not_logged_in", "service_unavailable")),
+    "user_recovery_code_post": Operation(
+        "createRecoveryCode", ("not_logged_in", "reauthentication_required", "service_unavailable")
+    ),
+    "user_recovery_code_delete": Operation(
+        "deleteRecoveryCode", ("not_logged_in", "reauthentication_required", "service_unavailable")
+    ),
     "health_get": Operation("health", any_host=True),
     "health_ready": Operation("ready", ("service_unavailable",), any_host=True),
 }
@@ -209,13 +237,14 @@ def operation(
     required = security(known["security"])
     more = OPERATIONS.get(known["operationId"]) or added(method, path, known, required)
     summary, _, description = unwrapped(known.get("description", "")).partition("\n\n")
+    done = "204" if "204" in known["responses"] else "200"
     complete = {
         "operationId": more.id,
         "summary": summary.removesuffix("."),
         "description": description or summary,
         **{name: value for name, value in known.items() if name not in ("operationId", "description")},
         "security": required,
-        "responses": {"200": success(known["responses"]["200"], more.cookie, components)},
+        "responses": {done: success(known["responses"][done], more.cookie, components)},
     }
     for parameter in known.get("parameters", []):
         # UtilMeta says of one with a default that it is not, which no path can have.

@@ -4,10 +4,11 @@ import sys
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
-from django.db import transaction
+from django.db.models import ProtectedError, RestrictedError
 
 from user.management.base import OneLineErrorCommand, find_user
 from user.models import User
+from user.queries import delete_user
 
 
 class Command(OneLineErrorCommand):
@@ -21,13 +22,13 @@ class Command(OneLineErrorCommand):
         user = find_user(username)
         if not yes:
             confirm(user)
-        with transaction.atomic():
-            # Locked, so that nobody logs in to it between the deletion of its sessions and its own.
-            locked = User.objects.select_for_update().filter(pk=user.pk).first()
-            if not locked:
-                raise CommandError(f"There is no user {username}.")
-            _, deleted = locked.delete()
-        self.stdout.write(f"Deleted {user.username}. Sessions deleted: {deleted.get('user.Session', 0)}.")
+        try:
+            sessions = delete_user(user)
+        except (ProtectedError, RestrictedError):
+            raise CommandError(f"{user.username} cannot be deleted: other data need the account.") from None
+        if sessions is None:
+            raise CommandError(f"There is no user {username}.")
+        self.stdout.write(f"Deleted {user.username}. Sessions deleted: {sessions}.")
 
 
 def confirm(user: User) -> None:

@@ -1,0 +1,61 @@
+"""Where the user is logged in: list and revoke sessions."""
+
+from utilmeta.core import api
+
+from web.logs import note
+from web.problems import NoContent, Problem
+
+from . import auth
+from .models import User
+from .queries import end_sessions, in_batches
+from .schema import EndedSchema, SessionInfoSchema
+from .sessions import describe_sessions, live_sessions_of
+
+
+@auth.session_config.plugin
+class SessionsAPI(api.API):
+    """The live sessions of the current user."""
+
+    def get(
+        self, user: User = auth.user_config, session: auth.SessionSchema = auth.session_config
+    ) -> list[SessionInfoSchema]:
+        """List where you are logged in.
+
+        The most recently used session comes first. At most 100 sessions are listed.
+        """
+        return describe_sessions(user, session)
+
+    def delete(
+        self, user: User = auth.user_config, session: auth.SessionSchema = auth.session_config
+    ) -> EndedSchema:
+        """Log out everywhere else.
+
+        Revokes every session but the one of this request. It needs a recent login or reauthentication.
+        """
+        auth.user_config.require_fresh_login(self.request)
+        others = live_sessions_of(user).exclude(pk=session.get_row().pk)
+        ended = sum(end_sessions(batch) for batch in in_batches(others, "pk"))
+        note(self.request, "sessions_revoked")
+        return EndedSchema(ended=ended)
+
+    @api.delete("{id}")
+    def end(
+        self,
+        id: int,  # noqa: A002  (the name in the path)
+        user: User = auth.user_config,
+        session: auth.SessionSchema = auth.session_config,
+    ) -> NoContent:
+        """Log out of one session.
+
+        The session of this request is logged out. Another one needs a recent login or reauthentication.
+        """
+        if id == session.get_row().pk:
+            session.flush()
+            return NoContent()
+        found = live_sessions_of(user).filter(pk=id)
+        if not found.exists():
+            raise Problem("not_found")
+        auth.user_config.require_fresh_login(self.request)
+        end_sessions(found)
+        note(self.request, "session_revoked")
+        return NoContent()
