@@ -1,15 +1,18 @@
-"""A typed client of the service: one class, with a method for each of the five endpoints of `UserAPI`.
+"""A typed client of the service: one class, with a method for each endpoint under `/api/user`.
 
 It needs httpx (`pip install httpx`) and nothing else of this project, so you can copy this file.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
+
+Result = TypeVar("Result")
 
 PATH = "/api/user"
 # What reading a response raises that is not the service's own.
@@ -23,6 +26,30 @@ class User:
     id: int
     username: str
     signup_time: datetime
+
+
+@dataclass(frozen=True)
+class Session:
+    """A login of the current user; all times are in UTC.
+
+    `client` is the browser and system at login, or "" if unknown. `last_activity` is accurate to 10 minutes.
+    `current` tells whether it is the session of this client.
+    """
+
+    id: int
+    client: str
+    created_time: datetime
+    last_activity: datetime
+    expiry_time: datetime
+    current: bool
+
+
+@dataclass(frozen=True)
+class RecoveryCode:
+    """A new recovery code, which the service shows this once; `created_time` is in UTC."""
+
+    recovery_code: str = field(repr=False)
+    created_time: datetime
 
 
 class ClientError(Exception):
@@ -94,9 +121,7 @@ class UserClient:
 
     def logout(self) -> None:
         """Log out; it is no error if nobody is logged in."""
-        response = self._send("POST", "/logout")
-        if response.content:
-            raise UnexpectedResponseError(response.status_code)
+        self._nothing("POST", "/logout")
 
     def get(self) -> User:
         """Return the current user."""
@@ -108,6 +133,53 @@ class UserClient:
         """Change the username or the password of the current user; None leaves a value as it is."""
         changes = {"username": username, "password": password, "current_password": current_password}
         return self._user("PUT", "", {name: value for name, value in changes.items() if value is not None})
+
+    def delete(self) -> None:
+        """Delete the account of the current user and everything that belongs to it.
+
+        Like every method that needs a fresh login, it raises ProblemError `reauthentication_required` if the
+        login is too long ago; call `reauthenticate` then, and try again.
+        """
+        self._nothing("DELETE")
+
+    def reauthenticate(self, password: str) -> User:
+        """Enter the password again, so that the session counts as freshly logged in."""
+        return self._user("POST", "/reauthenticate", {"password": password})
+
+    def sessions(self) -> list[Session]:
+        """Return the live sessions of the current user, the most recently used first, 100 at most."""
+        return _parse(self._send("GET", "/sessions"), lambda body: [_session(each) for each in body])
+
+    def revoke_session(self, session_id: int) -> None:
+        """Revoke one session of the current user; any but the one of this client needs a fresh login."""
+        self._nothing("DELETE", f"/sessions/{session_id}")
+
+    def revoke_other_sessions(self) -> int:
+        """Revoke every session but the one of this client; return how many. Needs a fresh login."""
+        return _parse(self._send("DELETE", "/sessions"), lambda body: int(body["ended"]))
+
+    def recovery_code_time(self) -> datetime | None:
+        """Return when the recovery code of the current user was created, or None if there is none."""
+        return _parse(
+            self._send("GET", "/recovery-code"),
+            lambda body: None if body["created_time"] is None else _time(body["created_time"]),
+        )
+
+    def create_recovery_code(self) -> RecoveryCode:
+        """Create a recovery code, which replaces an earlier one. Needs a fresh login."""
+        return _parse(
+            self._send("POST", "/recovery-code"),
+            lambda body: RecoveryCode(body["recovery_code"], _time(body["created_time"])),
+        )
+
+    def delete_recovery_code(self) -> None:
+        """Delete the recovery code. Needs a fresh login."""
+        self._nothing("DELETE", "/recovery-code")
+
+    def recover(self, username: str, recovery_code: str, password: str) -> User:
+        """Set a new password with a recovery code, and log in."""
+        body = {"username": username, "recovery_code": recovery_code, "password": password}
+        return self._user("POST", "/recover", body)
 
     def close(self) -> None:
         """Close the connections; the session stays live."""
@@ -121,27 +193,44 @@ class UserClient:
         """Close the connections."""
         self.close()
 
+    def _nothing(self, method: str, path: str = "") -> None:
+        response = self._send(method, path)
+        if response.content:
+            raise UnexpectedResponseError(response.status_code)
+
     def _user(self, method: str, path: str = "", body: dict[str, str] | None = None) -> User:
         response = self._send(method, path, body)
         if response.url.scheme == "http" and any(cookie.secure for cookie in response.cookies.jar):
             raise InsecureAddressError(
                 f"{self._http.base_url} cannot keep a session: its cookie is sent over https:// only"
             )
-        try:
-            members = response.json()
-            time = datetime.fromisoformat(members["signup_time"].replace("Z", "+00:00"))
-            return User(members["id"], members["username"], time)
-        except NOT_OF_THE_SERVICE:
-            raise UnexpectedResponseError(response.status_code) from None
+        return _parse(response, lambda body: User(body["id"], body["username"], _time(body["signup_time"])))
 
     def _send(self, method: str, path: str, body: dict[str, str] | None = None) -> httpx.Response:
         try:
             response = self._http.request(method, PATH + path, json=body)
         except httpx.RequestError as error:
             raise NoResponseError(f"no response from {self._http.base_url} ({error})") from error
-        if response.status_code != httpx.codes.OK:
+        if response.status_code not in (httpx.codes.OK, httpx.codes.NO_CONTENT):
             raise _error(response)
         return response
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text.replace("Z", "+00:00"))
+
+
+def _session(members: dict[str, Any]) -> Session:
+    times = {name: _time(members[name]) for name in ("created_time", "last_activity", "expiry_time")}
+    return Session(id=members["id"], client=members["client"], current=members["current"], **times)
+
+
+def _parse(response: httpx.Response, read: Callable[[Any], Result]) -> Result:
+    """Return what a function reads from a response's JSON."""
+    try:
+        return read(response.json())
+    except NOT_OF_THE_SERVICE:
+        raise UnexpectedResponseError(response.status_code) from None
 
 
 def _error(response: httpx.Response) -> ClientError:

@@ -16,6 +16,7 @@ from client import (
     InsecureAddressError,
     NoResponseError,
     ProblemError,
+    Session,
     UnexpectedResponseError,
     User,
     UserClient,
@@ -134,6 +135,62 @@ def test_clients_have_sessions_of_their_own(client, service):
 
     assert raised.value.code == "not_logged_in"
     assert client.get().username == client.name
+
+
+def test_sessions_are_listed_and_revoked(client, service):
+    client.signup(client.name, PASSWORD)
+    with (
+        UserClient(service.url, headers={"User-Agent": "curl/8.5.0"}) as other,
+        UserClient(service.url) as third,
+    ):
+        other.login(client.name, PASSWORD)
+        third.login(client.name, PASSWORD)
+
+        listed = client.sessions()
+        assert [each.current for each in listed].count(True) == 1
+        assert len(listed) == 3
+        curl = next(each for each in listed if each.client == "curl")
+        assert isinstance(curl, Session)
+        assert curl.created_time <= curl.last_activity + timedelta(seconds=1) < curl.expiry_time
+
+        client.revoke_session(curl.id)
+        assert client.revoke_other_sessions() == 1
+        for each in (other, third):
+            with pytest.raises(ProblemError, match="not_logged_in"):
+                each.get()
+    with pytest.raises(ProblemError, match="not_found"):
+        client.revoke_session(curl.id)
+    assert client.get().username == client.name
+
+
+def test_recovery_code_gets_a_user_back_in(client, service):
+    user = client.signup(client.name, PASSWORD)
+    assert client.recovery_code_time() is None
+
+    code = client.create_recovery_code()
+
+    assert client.recovery_code_time() == code.created_time
+    assert code.recovery_code not in repr(code)
+    with UserClient(service.url) as other:
+        assert other.recover(client.name, code.recovery_code, OTHER_PASSWORD) == user
+        assert other.recovery_code_time() is None
+        other.create_recovery_code()
+        other.delete_recovery_code()
+        assert other.recovery_code_time() is None
+
+
+def test_reauthentication_and_deletion(client):
+    user = client.signup(client.name, PASSWORD)
+
+    with pytest.raises(ProblemError, match="invalid_credentials"):
+        client.reauthenticate("wrong")
+    assert client.reauthenticate(PASSWORD) == user
+    client.delete()
+
+    with pytest.raises(ProblemError, match="not_logged_in"):
+        client.get()
+    with pytest.raises(ProblemError, match="invalid_credentials"):
+        client.login(client.name, PASSWORD)
 
 
 def test_wrong_fields_are_named(client):
