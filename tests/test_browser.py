@@ -151,7 +151,7 @@ def test_errors_stand_beside_their_fields(browser):
 
 def test_rules_are_those_of_the_service(browser, gate):
     browser.open("/#signup")
-    rule = {"field": "password", "message": "15 to 100 characters"}
+    rule = {"field": "password", "message": "Use at least 15 characters."}
     status, headers, body = problem(400, "invalid_request", "The request is not valid.")
     gate.canned = status, headers, json.dumps(json.loads(body) | {"errors": [rule]}).encode()
 

@@ -202,7 +202,7 @@ def test_wrong_fields_are_named(client):
     assert set(problem.errors) == {"username", "password"}
     assert len(problem.request_id) == 32
     assert problem.retry_after is None
-    assert "username: 1 to 20 characters" in str(problem)
+    assert "username: Use 1 to 20 letters" in str(problem)
 
 
 def test_current_password_is_sent(client):

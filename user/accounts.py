@@ -13,7 +13,7 @@ from utype.parser.field import ParserField
 from config import settings
 from framework.integrity import taken_columns
 from web.client_address import client_network
-from web.logs import note
+from web.logs import log_event
 from web.problems import Problem
 
 from . import rate_limits
@@ -35,7 +35,7 @@ from .queries import (
     user_by_name,
 )
 from .recovery_codes import hash_code
-from .schema import NewPassword, RecoverySchema, SignupSchema, UserUpdateSchema, columns_of
+from .schema import RecoverySchema, SignupSchema, UserUpdateSchema, columns_of
 from .sessions import DBSessionSchema
 
 # How long the response to a password change may wait until the rows of other sessions have been ended.
@@ -48,7 +48,7 @@ class UserAuthentication(auth.User):
     def getter(self, request: Request, field: ParserField | None = None) -> User:
         """Return the user whose session a request carries; raise Problem `not_logged_in` without one."""
         user: User = self.session_of(request).get_row().user  # type: ignore[assignment]
-        note(request, user_id=user.pk)
+        log_event(request, user_id=user.pk)
         return user
 
     def require_fresh_login(self, request: Request) -> None:
@@ -77,7 +77,7 @@ class UserAuthentication(auth.User):
                 refuse_reserved_username(user.username)
                 user.save(force_insert=True)
             self.login_user(request, user)
-        note(request, "signup", user.pk)
+        log_event(request, "signup", user.pk)
         return user
 
     def login(
@@ -96,7 +96,7 @@ class UserAuthentication(auth.User):
             return None
         with suppress(DatabaseError):  # as when two logins at once end the same ones
             end_surplus_sessions(user)
-        note(request, "login", user.pk)
+        log_event(request, "login", user.pk)
         return user
 
     def verify(self, request: Request, username: str, password: str, user: User | None) -> bool:
@@ -118,7 +118,7 @@ class UserAuthentication(auth.User):
             raise
         if not user or not right:
             attempt.fail()
-            note(request, "login_failure", user.pk if user else None)
+            log_event(request, "login_failure", user.pk if user else None)
             return False
         return True
 
@@ -155,7 +155,7 @@ class UserAuthentication(auth.User):
             if "password" in data:
                 self.session_of(request).cycle_key()
                 others = sessions_so_far(user).exclude(pk=self.session_of(request).get_row().pk)
-                note(request, "password_change", user.pk)
+                log_event(request, "password_change", user.pk)
         if "password" in data:
             self.end_revoked_sessions(others)
         return user
@@ -178,10 +178,10 @@ class UserAuthentication(auth.User):
         revoked meanwhile.
         """
         if not self.verify(request, user.username, password, user):
-            note(request, "reauthentication_failure")
+            log_event(request, "reauthentication_failure")
             raise Problem("invalid_credentials")
         self.session_of(request).reauthenticate()
-        note(request, "reauthentication")
+        log_event(request, "reauthentication")
         return user
 
     def delete(self, request: Request, user: User) -> None:
@@ -197,7 +197,7 @@ class UserAuthentication(auth.User):
             raise Problem("account_in_use") from None
         if sessions is None:
             raise Problem("not_logged_in")
-        note(request, "account_deleted", user.pk)
+        log_event(request, "account_deleted", user.pk)
 
     def recover(self, request: Request, data: RecoverySchema) -> User:
         """Set a new password by a recovery code, which is used up, and log the user in.
@@ -218,10 +218,10 @@ class UserAuthentication(auth.User):
             raise
         if not user:
             attempt.fail()
-            note(request, "recovery_failure")
+            log_event(request, "recovery_failure")
             raise Problem("invalid_credentials")
         attempt.give_back()
-        note(request, "recovery", user.pk)
+        log_event(request, "recovery", user.pk)
         return user
 
     def use_recovery_code(
@@ -282,4 +282,5 @@ def refuse_reserved_username(username: str) -> None:
 def refuse_name_as_password(password: str, username: str) -> None:
     """Raise Problem `invalid_request` in production when a password is the username."""
     if settings.production and password.lower() == username:
-        raise Problem("invalid_request", errors=[{"field": "password", "message": NewPassword.message}])
+        message = "Choose a password that is not your username."
+        raise Problem("invalid_request", errors=[{"field": "password", "message": message}])

@@ -1,4 +1,4 @@
-"""The five verbs of an account: sign up, log in, log out, get and put."""
+"""The endpoints under /api/user: sign up, log in, log out, and your account."""
 
 from utilmeta.core import api
 
@@ -23,7 +23,7 @@ from .sessions_api import SessionsAPI
 
 @auth.session_config.plugin
 class UserAPI(api.API):
-    """Sign up, log in, log out, and see or change who you are."""
+    """Sign up, log in, log out, and see, change or delete your account."""
 
     sessions: SessionsAPI
     recovery_code: RecoveryCodeAPI = api.route("recovery-code")
@@ -32,7 +32,7 @@ class UserAPI(api.API):
     def signup(self, data: SignupSchema = JsonBody()) -> UserSchema:
         """Create an account and log in to it.
 
-        The answer sets the session's cookie; an earlier session of this browser ends.
+        The response sets the session cookie; an earlier session of this browser is revoked.
         """
         user = auth.user_config.signup(request=self.request, data=data)
         return UserSchema.init(user)
@@ -41,8 +41,8 @@ class UserAPI(api.API):
     def login(self, data: LoginSchema = JsonBody()) -> UserSchema:
         """Log in.
 
-        The answer sets the session's cookie; an earlier session of this browser ends. Whether the name or the
-        password was wrong is not said.
+        The response sets the session cookie; an earlier session of this browser is revoked. An error does not
+        say whether the username or the password was wrong.
         """
         user = auth.user_config.login(request=self.request, ident=data.username, password=data.password)
         if not user:
@@ -55,22 +55,22 @@ class UserAPI(api.API):
     ) -> None:
         """Log out.
 
-        The session ends and its cookie is deleted. Not being logged in is fine.
+        The session is revoked and its cookie is deleted. It is no error if nobody is logged in.
         """
         session.flush()
 
     def get(self, user: User = auth.user_config) -> UserSchema:
-        """Return the user who is logged in.
+        """Return the current user.
 
-        That is the user of the session that the cookie names, if it is not over.
+        That is the user of the session that the cookie names, unless it has expired or was revoked.
         """
         return UserSchema.init(user)
 
     def put(self, user: User = auth.user_config, data: UserUpdateSchema = JsonBody()) -> UserSchema:
-        """Change the user who is logged in.
+        """Change the username or the password of the current user.
 
-        What is left out stays as it is. A new password ends every other session of the user, and gives this
-        one a new key. Long after the login, it needs `current_password`; one that is sent must be right.
+        What is left out stays as it is. A new password revokes every other session of the user, and gives
+        this one a new key. It needs a recent login, or `current_password`; one that is sent must be right.
         """
         user = auth.user_config.update(request=self.request, user=user, data=data)
         return UserSchema.init(user)

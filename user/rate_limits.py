@@ -14,7 +14,7 @@ from utilmeta.core.request import Request
 from config import settings
 from framework.rate_limiter import Limiter
 from web.client_address import client_network
-from web.logs import note
+from web.logs import log_event
 from web.problems import Problem
 
 # A developer's test run comes from one address and should not reach a limit.
@@ -119,6 +119,6 @@ def count_signup(request: Request) -> None:
 
 def refuse(request: Request, limit: RateLimitItem, key: tuple[str, ...]) -> NoReturn:
     """Raise Problem `too_many_requests`, with the time until the oldest attempt expires."""
-    note(request, "throttled")
+    log_event(request, "throttled")
     wait = limiter.reset_time(limit, *key) - time.time()
     raise Problem("too_many_requests", headers={"Retry-After": str(max(1, round(wait)))})

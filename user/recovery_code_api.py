@@ -3,7 +3,7 @@
 from django.utils import timezone
 from utilmeta.core import api
 
-from web.logs import note
+from web.logs import log_event
 from web.problems import NoContent
 
 from . import auth
@@ -35,7 +35,7 @@ class RecoveryCodeAPI(api.API):
         code, _ = RecoveryCode.objects.update_or_create(
             user=user, defaults={"code_hash": hash_code(text), "created_time": timezone.now()}
         )
-        note(self.request, "recovery_code_created")
+        log_event(self.request, "recovery_code_created")
         return RecoveryCodeSchema(recovery_code=text, created_time=code.created_time)
 
     def delete(self, user: User = auth.user_config) -> NoContent:

@@ -1,5 +1,6 @@
-"""What crosses the wire: the fields of each request and answer, and the rules of a name and a password."""
+"""The fields of each request and response, and the rules for a username and a password."""
 
+import re
 import unicodedata
 from datetime import datetime
 from functools import cache
@@ -20,21 +21,24 @@ from .recovery_codes import RecoveryCodeText
 
 COLUMNS = frozenset(field.name for field in User._meta.concrete_fields)
 USERNAME_MAX_LENGTH = 20
+# What a password cannot contain.
+UNUSABLE = re.compile("[\0\ud800-\udfff]")
 EXAMPLE_TIME = "2024-01-29T12:29:33.684594Z"
 DEVELOPMENT_PASSWORD_MIN_LENGTH = 6
 PASSWORD_MAX_LENGTH = 100
-# Normalising makes one code point of four at the most (an iota with three marks, in Greek).
+# NFKC composes at most four code points into one (a Greek iota with three marks).
 MOST_COMPOSED = 4
 
 
 class Username(str, utype.Rule):
-    """A name in its one form: NFKC-normalised and in lower case, so that no two accounts look alike."""
+    """A normalised username: NFKC and lower case, so that no two accounts look alike."""
 
     regex = r"[a-z0-9][a-z0-9._-]{0,19}"
-    message = "1 to 20 characters: a-z, 0-9, '.', '_' and '-', beginning with a letter or digit."
-    # What the document says of a name as it is sent: of ASCII just this, else what normalising makes of it.
+    message = "Use 1 to 20 letters from a to z, digits, '.', '_' or '-'. Start with a letter or a digit."
+    # The OpenAPI document describes a username as it is sent, before it is normalised.
     extra = {  # noqa: RUF012  (UtilMeta reads it from the class)
-        "description": f"{message} NFKC and lower-casing come first, so `Admin` is `admin`.",
+        "description": "1 to 20 letters from a to z, digits, `.`, `_` or `-`, and a letter or a digit first."
+        " It is normalised (NFKC) and lower-cased before that, so `Ada` is `ada`.",
         "pattern": r"^([A-Za-z0-9]|[^\x00-\x7F])([A-Za-z0-9._-]|[^\x00-\x7F])*$",
         "maxLength": USERNAME_MAX_LENGTH,
         "examples": ["ada"],
@@ -42,21 +46,20 @@ class Username(str, utype.Rule):
 
     @classmethod
     def pre_validate(cls, value: Any, context: Any = None) -> Any:
-        """Bring a name into its one form; a longer text than a name can be has none."""
+        """Normalise a username, unless it is longer than one can be."""
         if isinstance(value, str) and len(value) <= USERNAME_MAX_LENGTH:
             return unicodedata.normalize("NFKC", value).lower()
         return value
 
 
 class Password(str, utype.Rule):
-    """A password to compare: NFKC-normalised (NIST SP 800-63B-4, section 3.1.1.2), never trimmed or cut."""
+    """A password to verify: NFKC-normalised (NIST SP 800-63B-4, section 3.1.1.2), never trimmed or cut."""
 
     min_length = 1
     max_length = PASSWORD_MAX_LENGTH
-    message = "1 to 100 characters, without NUL."
-    # As it is sent, a password may be shorter or longer than what normalising makes of it.
+    # The OpenAPI document describes a password as it is sent; normalising can make it shorter or longer.
     extra = {  # noqa: RUF012  (UtilMeta reads it from the class)
-        "description": f"{message} They are counted after NFKC; nothing is trimmed or cut.",
+        "description": "1 to 100 characters after NFKC normalisation, without NUL. Nothing is trimmed.",
         "format": "password",
         "pattern": r"^[^\x00]*$",
         "minLength": 1,
@@ -66,9 +69,9 @@ class Password(str, utype.Rule):
 
     @classmethod
     def pre_validate(cls, value: Any, context: Any = None) -> Any:
-        """Bring a password into the form that is hashed, if it can become short enough by that.
+        """Normalise a password that can become short enough by that.
 
-        To normalise costs the square of the length, so 64 KiB would keep a core busy for seconds.
+        Normalising takes time quadratic in the length: 64 KiB would keep a core busy for seconds.
         """
         if isinstance(value, str) and len(value) <= PASSWORD_MAX_LENGTH * MOST_COMPOSED:
             return unicodedata.normalize("NFKC", value)
@@ -81,27 +84,25 @@ class Password(str, utype.Rule):
 
     @classmethod
     def post_validate(cls, value: str, context: Any = None) -> str:
-        """Refuse what cannot be encoded (a lone surrogate) and NUL, where some systems end a text."""
-        value.encode()
-        if "\0" in value:
-            raise ValueError
+        """Refuse lone surrogates, which UTF-8 cannot encode, and NUL, where some systems end a text."""
+        if UNUSABLE.search(value):
+            raise FaultError("This has a character that a password cannot contain.")
         return value
 
 
 class NewPassword(Password):
-    """A password to set: also long enough, and in production none that guessers try first."""
+    """A password to set: long enough, and in production none that attackers try first."""
 
     min_length = settings.password_min_length if settings.production else DEVELOPMENT_PASSWORD_MIN_LENGTH
-    message = f"{min_length} to 100 characters, without NUL" + (
-        ", not a common password and not the username." if settings.production else "."
-    )
     extra = Password.extra | {
-        "description": f"{message} They are counted after NFKC; nothing is trimmed or cut."
+        "description": f"{min_length} to 100 characters after NFKC normalisation, without NUL"
+        + (", not a common password and not the username. " if settings.production else ". ")
+        + "Nothing is trimmed or cut."
     }
 
     @classmethod
     def post_validate(cls, value: str, context: Any = None) -> str:
-        """Refuse in production what one of Django's validators refuses (AUTH_PASSWORD_VALIDATORS)."""
+        """Refuse in production what Django's AUTH_PASSWORD_VALIDATORS refuse."""
         value = super().post_validate(value, context)
         if settings.production:
             try:
@@ -136,32 +137,32 @@ class LogoutSchema(utype.Schema):
 
 
 class UserSchema(orm.Schema[User]):
-    """An account as its owner sees it."""
+    """An account, as its user sees it."""
 
     id: int = orm.Field(example=1)
-    username: str = orm.Field(example="ada", description="In its one form: normalised, and in lower case.")
+    username: str = orm.Field(example="ada", description="Normalised, and in lower case.")
     signup_time: datetime = orm.Field(
         example="2024-01-29T12:29:33.684594Z", description="In UTC, with microseconds."
     )
 
     @classmethod
     def init(cls, user: User, context: Any = None) -> "UserSchema":
-        """Return the answer for a user in hand, whose row UtilMeta would read once more, and check."""
-        answer = cls.__new__(cls)
+        """Return the response for a user. UtilMeta would read the row again, and validate it."""
+        response = cls.__new__(cls)
         names = output_names(cls)  # type: ignore[arg-type]  # (a class is hashable, whatever its rows are)
-        dict.update(answer, {name: getattr(user, name) for name in names})
-        return answer
+        dict.update(response, {name: getattr(user, name) for name in names})
+        return response
 
 
 class UserUpdateSchema(utype.Schema):
-    """What to change of an account; what is left out stays."""
+    """Changes of an account; what is left out stays as it is."""
 
     __options__ = STRICT
 
     username: Username = utype.Field(required=False)
     password: NewPassword = utype.Field(required=False)
     current_password: Password = utype.Field(
-        required=False, description="Needed when the login is too long ago."
+        required=False, description="Required if the login is too long ago."
     )
 
 

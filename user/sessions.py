@@ -26,7 +26,7 @@ from utype.parser.field import ParserField
 
 from config import settings
 from framework.impatient_writes import impatient
-from web.logs import note
+from web.logs import log_event
 from web.problems import Problem
 
 from . import browsers, passwords
@@ -206,7 +206,7 @@ class DBSessionSchema(framework.DBSessionSchema):
         if self._session_key:
             ended, user_id = end_session(hash_key(self._session_key))
             if ended:
-                note(self._request, "logout", user_id)
+                log_event(self._request, "logout", user_id)
         self.forget()
 
     def forget(self) -> None:

@@ -2,7 +2,7 @@
 
 from utilmeta.core import api
 
-from web.logs import note
+from web.logs import log_event
 from web.problems import NoContent, Problem
 
 from . import auth
@@ -35,7 +35,7 @@ class SessionsAPI(api.API):
         auth.user_config.require_fresh_login(self.request)
         others = live_sessions_of(user).exclude(pk=session.get_row().pk)
         ended = sum(end_sessions(batch) for batch in in_batches(others, "pk"))
-        note(self.request, "sessions_revoked")
+        log_event(self.request, "sessions_revoked")
         return EndedSchema(ended=ended)
 
     @api.delete("{id}")
@@ -57,5 +57,5 @@ class SessionsAPI(api.API):
             raise Problem("not_found")
         auth.user_config.require_fresh_login(self.request)
         end_sessions(found)
-        note(self.request, "session_revoked")
+        log_event(self.request, "session_revoked")
         return NoContent()

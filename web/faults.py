@@ -24,8 +24,8 @@ TYPES: tuple[tuple[type, str], ...] = (
     (dict, "This must be an object."),
 )
 CONSTRAINTS = {
-    "min_length": "This must have at least {} {}.",
-    "max_length": "This must have at most {} {}.",
+    "min_length": "Use at least {} {}.",
+    "max_length": "Use at most {} {}.",
     "ge": "This must be at least {}.",
     "le": "This must be at most {}.",
     "gt": "This must be more than {}.",
@@ -72,8 +72,11 @@ def message_of(error: Any, inner: list[Any]) -> str:
         return own or message or NOT_VALID
     kind = plain_type(declared)
     if constraint:
-        unit = "items" if issubclass(kind, list) else "characters"
-        return CONSTRAINTS.get(constraint.constraint, NOT_VALID).format(constraint.constraint_value, unit)
+        unit = "item" if issubclass(kind, list) else "character"
+        limit = constraint.constraint_value
+        return CONSTRAINTS.get(constraint.constraint, NOT_VALID).format(
+            limit, unit if limit == 1 else f"{unit}s"
+        )
     return next((text for known, text in TYPES if issubclass(kind, known)), NOT_VALID)
 
 

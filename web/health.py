@@ -14,27 +14,27 @@ from .problems import Problem
 
 
 class HealthSchema(utype.Schema):
-    """How the service is."""
+    """The state of the service."""
 
     status: str = utype.Field(example="ok")
 
 
 class HealthAPI(api.API):
-    """Ask how the service is."""
+    """Health checks."""
 
     def get(self) -> HealthSchema:
-        """Tell whether the process serves.
+        """Return whether the process runs.
 
-        The answer comes without the database.
+        The database is not asked.
         """
         return HealthSchema(status="ok")
 
     @api.get
     def ready(self) -> HealthSchema:
-        """Tell whether requests can be served.
+        """Return whether requests can be served.
 
-        They can when the database answers, lacks no migration, and its tables can be read and written;
-        otherwise the answer is 503.
+        They can if the database responds, lacks no migration, and its tables can be read and written.
+        Otherwise the response is 503.
         """
         try:
             applied = set(MigrationRecorder.Migration.objects.values_list("app", "name"))

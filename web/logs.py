@@ -73,8 +73,8 @@ class Record:
         return {name: value for name, value in fields.items() if value is not None}
 
 
-def note(request: Request, event: str | None = None, user_id: int | None = None) -> None:
-    """Note what happens in a request, and to which user; its record will say so."""
+def log_event(request: Request, event: str | None = None, user_id: int | None = None) -> None:
+    """Set the event and the user of a request's log record."""
     record: Record = request.adaptor.request.record
     record.event = event or record.event
     record.user_id = user_id or record.user_id

@@ -94,7 +94,7 @@ def guard(get_response: GetResponse) -> GetResponse:
                 if is_origin(origin):
                     request.record.refused_origin = origin
                 return to_response(Problem("cross_site_request"), request.record.request_id)
-            # UtilMeta answers OPTIONS as the method that this names; CORS has been answered before.
+            # UtilMeta handles OPTIONS as the method that this names; CORS preflights were handled before.
             request.META.pop("HTTP_ACCESS_CONTROL_REQUEST_METHOD", None)
             if route is None:
                 return to_response(Problem("not_found"), request.record.request_id)

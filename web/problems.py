@@ -1,4 +1,4 @@
-"""Every error answer of the service, in RFC 9457 form: one table decides status, code and text."""
+"""Every error response of the service, in RFC 9457 form: one table defines status, code and text."""
 
 import json
 import re
@@ -39,16 +39,16 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "username_exists": (400, "Username exists"),
     "not_logged_in": (401, "Log in first."),
     "invalid_credentials": (403, "Username or password wrong"),
-    "reauthentication_required": (403, "The login is too long ago: send current_password as well."),
+    "reauthentication_required": (403, "Your login is too long ago. Enter your password again."),
     "cross_site_request": (403, "Requests from other sites are not accepted."),
     "not_found": (404, "There is nothing at this address."),
-    "method_not_allowed": (405, "This address does not take this method."),
+    "method_not_allowed": (405, "This address does not allow this method."),
     "account_in_use": (409, "The account cannot be deleted: other data depend on it."),
     "payload_too_large": (413, "The body is larger than 64 KiB."),
     "unsupported_media_type": (415, "The body must be application/json in UTF-8."),
     "too_many_requests": (429, "Too many attempts. Try again later."),
     "internal_error": (500, "Something went wrong here. Quote the request_id when you report it."),
-    "service_unavailable": (503, "The service cannot answer now. Try again soon."),
+    "service_unavailable": (503, "The service is not available now. Try again soon."),
 }
 # Not for our own endpoints, but for those that are added.
 MORE_PROBLEMS: dict[str, tuple[int, str]] = {
@@ -71,10 +71,10 @@ STATUSES: tuple[tuple[type[Exception], int], ...] = (
 
 
 class Problem(exceptions.HttpError):
-    """An error answer; raise it anywhere below the API.
+    """An error response; raise it anywhere below the API.
 
-    `errors` are the fields at fault, each {"field": …, "message": …}. None of the texts may hold
-    anything that the client sent, but for the names of its fields.
+    `errors` are the invalid fields, each {"field": …, "message": …}. The texts never contain what the client
+    sent, except for names of fields.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class Problem(exceptions.HttpError):
             self.headers.setdefault("Retry-After", str(RETRY_AFTER_SECONDS))
 
     def body(self, request_id: str) -> bytes:
-        """Return the JSON of the answer."""
+        """Return the JSON of the response."""
         members: dict[str, Any] = {
             "type": "about:blank",
             "title": TITLES[self.status],
@@ -108,21 +108,21 @@ class Problem(exceptions.HttpError):
 
 
 class FieldError(utype.Schema):
-    """One field at fault."""
+    """An invalid field."""
 
     field: str
     message: str
 
 
 class ProblemSchema(utype.Schema):
-    """An error answer in RFC 9457 form."""
+    """An error response in RFC 9457 form."""
 
     type: str = utype.Field(example="about:blank")
     title: str = utype.Field(example="Bad Request")
     status: int = utype.Field(ge=400, le=599, example=400)
-    code: str = utype.Field(enum=list(PROBLEMS), description="Stable; what a client should look at.")
+    code: str = utype.Field(enum=list(PROBLEMS), description="Stable: programs should look at this.")
     detail: str = utype.Field(description="A sentence for people.")
-    errors: list[FieldError] = utype.Field(required=False, description="The fields at fault.")
+    errors: list[FieldError] = utype.Field(required=False, description="The invalid fields.")
     request_id: str = utype.Field(description="Also the X-Request-ID header of the response.")
 
 
@@ -151,7 +151,7 @@ class ProblemResponse(Response):
 
 @api.handle("*", Exception)
 def answer_with_problem(self: api.API, error: Error) -> ProblemResponse:
-    """Answer whatever is raised below an API; an attribute of the root API makes it do so."""
+    """Respond to whatever is raised below the root API, of which this is an attribute."""
     problem = from_exception(error.exception, var.path_params.getter(self.request))
     record: Record = self.request.adaptor.request.record
     if problem.status == 503 and is_of_the_database(error.exception):
@@ -203,7 +203,7 @@ def from_integrity(error: IntegrityError) -> Problem:
 
 
 def is_of_the_database(error: BaseException) -> bool:
-    """Tell whether an exception means that the database cannot answer now, and not a defect of ours."""
+    """Tell whether an exception means that the database is not available, and is not a defect of ours."""
     # A plain DatabaseError is SQLite's for a file that is damaged; the other kinds are defects.
     return (
         type(error) in (DatabaseError, OperationalError)

@@ -52,7 +52,7 @@ class PagesMiddleware(WhiteNoiseMiddleware):
         self.files[DOCUMENT] = Document()
 
     def __call__(self, request: HttpRequest) -> Any:
-        """Return a file, whole: the answers for a part and for another method would not be in our form."""
+        """Return a whole file: responses to range requests and other methods would not be in our form."""
         path = request.path_info
         if path not in self.files and path not in REDIRECTS:
             return self.get_response(request)
@@ -79,7 +79,7 @@ class Document:
     """The API's document, as a file of WhiteNoise's; one that cannot be made stops nothing else."""
 
     def get_response(self, method: str, request_headers: Any) -> Response:
-        """Return the answer to a request."""
+        """Return the response to a request."""
         content = openapi.to_json()
         headers = (("Content-Type", "application/json"), ("Content-Length", str(len(content))))
         return Response(HTTPStatus.OK, headers, BytesIO(content) if method == "GET" else None)

@@ -304,7 +304,7 @@ def request_body(known: JsonObject, schemas: JsonObject) -> JsonObject:
 
 
 def success(known: JsonObject, cookie: Cookie | None, components: JsonObject) -> JsonObject:
-    """Return the answer of an operation that did what it should."""
+    """Return the response of a successful operation."""
     response = components["responses"][known["$ref"].rpartition("/")[2]]
     schema, schemas = response["content"]["application/json"]["schema"], components["schemas"]
     complete: JsonObject = {"headers": {"X-Request-ID": {"$ref": "#/components/headers/X-Request-ID"}}}
@@ -330,7 +330,7 @@ def success(known: JsonObject, cookie: Cookie | None, components: JsonObject) ->
 
 
 def problem(status: int, codes: list[str]) -> JsonObject:
-    """Return the answer that an operation gives for some codes of one status."""
+    """Return the response of an operation for some codes of one status."""
     headers = ["X-Request-ID", *(["Retry-After"] if status in (429, 503) else [])]
     schema = {
         "allOf": [
