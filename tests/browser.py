@@ -55,6 +55,7 @@ class Gate:
         self.open.set()
         self.canned: tuple[int, dict[str, str], bytes] | None = None
         self.canned_get: tuple[int, dict[str, str], bytes] | None = None
+        self.canned_at: dict[tuple[str, str], tuple[int, dict[str, str], bytes]] = {}
         self.forget_cookies = False
         gate = self
 
@@ -68,6 +69,7 @@ class Gate:
                 if self.path.startswith("/api/user"):
                     gate.open.wait(WAIT_SECONDS)
                     answer = gate.canned or (gate.canned_get if self.command == "GET" else None)
+                    answer = answer or gate.canned_at.get((self.command, self.path))
                 answer = answer or gate.ask(self.command, self.path, self.headers, body)
                 status, headers, content = answer
                 self.send_response_only(status)
@@ -79,7 +81,7 @@ class Gate:
                 self.end_headers()
                 self.wfile.write(content)
 
-            do_GET = do_POST = do_PUT = pass_on  # noqa: N815
+            do_GET = do_POST = do_PUT = do_DELETE = pass_on  # noqa: N815
 
             def log_message(self, *args: Any) -> None:
                 """Write nothing."""
@@ -109,6 +111,7 @@ class Gate:
     def reset(self) -> None:
         """Let everything through, and forget what came."""
         self.canned = self.canned_get = None
+        self.canned_at.clear()
         self.forget_cookies = False
         self.requests.clear()
         self.open.set()
@@ -185,17 +188,31 @@ class Browser:
         """Return the id of the element that has the focus."""
         return self.driver.switch_to.active_element.get_attribute("id")
 
+    @property
+    def area(self) -> str:
+        """What can be worked with: the dialog that is open, else the part of the page that is shown."""
+        return "dialog[open]" if self.has_dialog() else "[data-view]:not([hidden])"
+
+    def has_dialog(self) -> bool:
+        """Tell whether a dialog is open."""
+        return bool(self.driver.find_elements(By.CSS_SELECTOR, "dialog[open]"))
+
+    def click(self, text: str) -> None:
+        """Press the button that is shown with a text."""
+        buttons = self.driver.find_elements(By.CSS_SELECTOR, f"{self.area} button")
+        next(button for button in buttons if button.is_displayed() and button.text == text).click()
+
     def fill(self, **fields: str) -> None:
         """Type into the fields of the form that is shown, in place of what stands there."""
         for name, text in fields.items():
-            field = self.find(f"[data-view]:not([hidden]) [name={name}]")
+            field = self.find(f"{self.area} [name={name}]")
             field.clear()
             field.send_keys(text)
 
     def send(self, **fields: str) -> None:
         """Fill the form that is shown, and press its button."""
         self.fill(**fields)
-        self.find("[data-view]:not([hidden]) form > button").click()
+        self.find(f"{self.area} form > button").click()
 
     def follow(self, text: str) -> None:
         """Follow a link."""
@@ -206,17 +223,17 @@ class Browser:
         for key in keys:
             webdriver.ActionChains(self.driver).send_keys(key).perform()
 
-    def tab(self, id_: str) -> None:
-        """Go on with the Tab key until an element has the focus."""
+    def tab(self, what: str) -> None:
+        """Go on with the Tab key until the element with an id or a text has the focus."""
         for _ in range(20):
-            if self.focus() == id_:
+            if what in (self.focus(), self.driver.switch_to.active_element.text):
                 return
             self.press(Keys.TAB)
-        raise AssertionError(f"{id_} cannot be reached by the Tab key")
+        raise AssertionError(f"{what} cannot be reached by the Tab key")
 
     def error(self, name: str) -> str:
         """Return the error beside a field of the form that is shown, once there is one."""
-        field = self.until(lambda: self.find(f"[data-view]:not([hidden]) [name={name}][aria-invalid=true]"))
+        field = self.until(lambda: self.find(f"{self.area} [name={name}][aria-invalid=true]"))
         described = str(field.get_attribute("aria-describedby")).split()
         assert described[-1] == f"{field.get_attribute('id')}-error"
         return self.text(f"#{described[-1]}")

@@ -5,7 +5,8 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -18,7 +19,7 @@ from selenium.webdriver.common.keys import Keys
 from config import BASE_DIR
 from user.schema import Username
 
-from .browser import CHROMEDRIVER, CHROMIUM, STATUS_LINE, Browser, Gate
+from .browser import CHROMEDRIVER, CHROMIUM, SCREENSHOTS, STATUS_LINE, Browser, Gate
 from .nginx import needs_nginx, nginx
 from .support import OTHER_PASSWORD, PASSWORD, Process, credentials, free_port, run
 from .test_production import COMMANDS, COOKIE, PRODUCTION
@@ -80,9 +81,11 @@ def name(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def account(service: Process, name: str) -> str:
-    """The name of an account that exists."""
-    answer = httpx.post(f"{service.url}/api/user/signup", json=credentials(name))
-    assert answer.status_code == 200, answer.text
+    """The name of an account that exists, and that nobody is logged in to."""
+    with httpx.Client(base_url=service.url) as client:
+        answer = client.post("/api/user/signup", json=credentials(name))
+        assert answer.status_code == 200, answer.text
+        client.post("/api/user/logout")
     return name
 
 
@@ -558,9 +561,8 @@ def test_what_is_not_ours_stays_text(logged_in, gate):
 def test_everything_can_be_done_with_the_keyboard(browser, service, name):
     browser.open()
     browser.tab("login-username")
-    browser.press(
-        Keys.TAB, Keys.TAB, Keys.TAB, Keys.TAB, Keys.ENTER
-    )  # password, "Show", the button, "Sign up"
+    browser.tab("Sign up")
+    browser.press(Keys.ENTER)
     browser.until_view("signup")
     browser.tab("signup-username")
     browser.press(name, Keys.TAB, PASSWORD, Keys.TAB, Keys.SPACE)
@@ -568,16 +570,19 @@ def test_everything_can_be_done_with_the_keyboard(browser, service, name):
     browser.press(Keys.SPACE, Keys.TAB, Keys.ENTER)
     browser.until_view("account")
 
-    browser.press(Keys.TAB, Keys.ENTER)
+    browser.tab("Change your username")
+    browser.press(Keys.ENTER)
     browser.until_view("name")
     browser.press(Keys.TAB, f"{name}-2", Keys.ENTER)
     browser.until_view("account")
     assert browser.text("#account-username") == f"{name}-2"
-    browser.press(Keys.TAB, Keys.TAB, Keys.ENTER)
+    browser.tab("Change your password")
+    browser.press(Keys.ENTER)
     browser.until_view("password")
     browser.press(Keys.TAB, OTHER_PASSWORD, Keys.ENTER)
     browser.until_view("account")
-    browser.press(Keys.TAB, Keys.TAB, Keys.TAB, Keys.ENTER)
+    browser.tab("Log out")
+    browser.press(Keys.ENTER)
     browser.until_view("login")
 
     assert can_log_in(service, f"{name}-2", OTHER_PASSWORD)
@@ -586,7 +591,7 @@ def test_everything_can_be_done_with_the_keyboard(browser, service, name):
 def test_focus_can_be_seen(browser):
     browser.open()
 
-    for _ in range(5):  # two fields, "Show", the button, "Sign up"
+    for _ in range(6):  # two fields, "Show", the button, "Forgot your password?", "Sign up"
         browser.press(Keys.TAB)
         focused = browser.driver.switch_to.active_element
         assert focused.value_of_css_property("outline-style") == "solid"
@@ -614,7 +619,11 @@ def test_password_managers_know_the_fields(logged_in, account):
     assert fields("signup") == ["username", "new-password"]
     assert fields("name") == ["username"]
     assert fields("password") == ["username", "current-password", "new-password"]
-    assert logged_in.find("#password-username").get_attribute("value") == account
+    assert fields("recover") == ["username", "off", "new-password"]
+    assert fields("delete") == ["off"]
+    assert fields("reauthenticate") == ["username", "current-password"]
+    for form in ("password", "reauthentication"):
+        assert logged_in.find(f"#{form}-username").get_attribute("value") == account
 
 
 def test_password_can_be_shown_until_it_is_sent(browser, account):
@@ -650,7 +659,7 @@ def test_back_forward_and_reload_keep_a_sensible_view(logged_in):
     logged_in.until_view("account")
 
 
-@pytest.mark.parametrize("view", ["login", "signup", "account", "name", "password"])
+@pytest.mark.parametrize("view", ["login", "signup", "recover", "account", "name", "password", "delete"])
 def test_what_is_pressed_is_large_enough(browser, view):
     browser.open()
     browser.look(320, "light")
@@ -666,6 +675,641 @@ def test_what_is_pressed_is_large_enough(browser, view):
 
     assert len(sizes) >= 3
     assert [size for size in sizes if size[1] < 44] == []
+
+
+FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0"
+DAY_AGO = "datetime('now', '-1 day', '-1 minute')"
+
+
+@pytest.fixture
+def login_elsewhere(service: Process, account: str) -> Iterator[Callable[..., httpx.Client]]:
+    """A function that logs in to the account on another device."""
+    with ExitStack() as clients:
+
+        def login(user_agent: str = FIREFOX) -> httpx.Client:
+            client = httpx.Client(base_url=service.url, headers={"User-Agent": user_agent})
+            clients.enter_context(client)
+            assert client.post("/api/user/login", json=credentials(account)).status_code == 200
+            return client
+
+        yield login
+
+
+def is_logged_in(client: httpx.Client) -> bool:
+    """Tell whether a client is logged in."""
+    return client.get("/api/user").status_code == 200
+
+
+def age_logins(service: Process, name: str) -> None:
+    """Let the logins of an account be too long ago for what is sensitive."""
+    in_database(service, f"UPDATE user_session SET created_time = {DAY_AGO}", name)
+
+
+def devices(browser: Browser) -> list[str]:
+    """Return what the list says of each device."""
+    return [each.text for each in browser.driver.find_elements("css selector", "#sessions > li > div")]
+
+
+def new_code(browser: Browser) -> str:
+    """Create a recovery code on the page; return it."""
+    browser.open("/#recovery-code")
+    browser.send()
+    browser.until(lambda: browser.text("#code"))
+    return browser.text("#code")
+
+
+def too_small(browser: Browser) -> list[str]:
+    """Return what is shown and too small to press with a finger."""
+    script = """
+        const pressed = ':is(main, dialog, footer) :is(a, button, input)';
+        return [...document.querySelectorAll(pressed)]
+            .filter((each) => each.checkVisibility() && each.getBoundingClientRect().height < 44)
+            .map((each) => each.textContent || each.id);
+    """
+    found: list[str] = browser.driver.execute_script(script)
+    return found
+
+
+def test_user_sees_where_they_are_logged_in(logged_in, service, account, login_elsewhere):
+    browser = logged_in
+    login_elsewhere()
+    in_database(service, f"UPDATE user_session SET last_activity = {DAY_AGO}", account)
+    login_elsewhere("something else")
+
+    browser.follow("Where you are logged in")
+
+    browser.until_view("sessions")
+    assert browser.focus() == "heading"
+    assert devices(browser) == [
+        "Unknown device\nThis device",
+        "Unknown device\nLast active a few minutes ago",
+        "Firefox on Linux\nLast active 1 day ago",
+    ]
+    buttons = browser.driver.find_elements("css selector", "#sessions button")
+    assert buttons[2].text == "Log out"
+    assert buttons[2].accessible_name == "Log out Firefox on Linux"
+    assert too_small(browser) == []
+    browser.inspect("sessions")
+
+
+def test_only_login_has_nothing_else_to_log_out(logged_in):
+    logged_in.open("/#sessions")
+
+    assert len(devices(logged_in)) == 1
+    assert logged_in.find("#no-others").is_displayed()
+    assert not logged_in.find("#end-others").is_displayed()
+    logged_in.inspect("sessions-one")
+
+
+def test_user_logs_out_another_device(logged_in, service, account, login_elsewhere):
+    browser = logged_in
+    phone, other = login_elsewhere(), login_elsewhere("")
+    browser.open("/#sessions")
+
+    browser.driver.find_elements("css selector", "#sessions button")[2].click()
+
+    browser.until(lambda: browser.text("#status") == "Firefox on Linux is logged out.")
+    assert browser.view() == "sessions"
+    assert browser.focus() == "heading"
+    assert len(devices(browser)) == 2
+    assert not is_logged_in(phone)
+    assert is_logged_in(other)
+
+
+def test_user_logs_out_this_device_in_the_list(logged_in):
+    logged_in.open("/#sessions")
+
+    logged_in.click("Log out")
+
+    logged_in.until_view("login")
+    assert logged_in.text("#status") == "You are logged out."
+    assert logged_in.driver.get_cookies() == []
+
+
+def test_user_logs_out_everywhere_else(logged_in, service, account, login_elsewhere):
+    phone, other = login_elsewhere(), login_elsewhere()
+    logged_in.open("/#sessions")
+
+    logged_in.click("Log out everywhere else")
+
+    logged_in.until(lambda: logged_in.text("#status") == "You are logged out everywhere else.")
+    assert len(devices(logged_in)) == 1
+    assert not is_logged_in(phone)
+    assert not is_logged_in(other)
+    logged_in.inspect("sessions-ended")
+
+
+def test_device_that_was_logged_out_meanwhile_is_logged_out(logged_in, service, account, login_elsewhere):
+    phone = login_elsewhere()
+    logged_in.open("/#sessions")
+    phone.post("/api/user/logout")
+
+    logged_in.driver.find_elements("css selector", "#sessions button")[1].click()
+
+    logged_in.until(lambda: logged_in.text("#status") == "Firefox on Linux is logged out.")
+    assert len(devices(logged_in)) == 1
+
+
+def test_name_of_a_device_stays_text(logged_in, gate):
+    hostile = "<img src=x onerror=alert(1)>" + "x" * 40
+    time = "2024-01-29T12:29:33.684594Z"
+    session = {"id": 1, "client": hostile, "last_activity": time, "current": False}
+    gate.canned_at["GET", "/api/user/sessions"] = (200, {}, json.dumps([session]).encode())
+
+    logged_in.open("/#sessions")
+
+    assert devices(logged_in)[0].startswith(hostile)
+    logged_in.inspect("sessions-long")
+
+
+def test_list_that_cannot_be_had_can_be_asked_for_again(logged_in, gate):
+    browser = logged_in
+    browser.may_write = [STATUS_LINE + "503"]
+    away = problem(503, "service_unavailable", "The service cannot answer now.")
+    gate.canned_at["GET", "/api/user/sessions"] = away
+
+    browser.follow("Where you are logged in")
+
+    browser.until_view("unavailable")
+    assert browser.text("#warning").startswith("The service cannot answer now.")
+    gate.canned_at.clear()
+    browser.send()
+    browser.until_view("sessions")
+    assert len(devices(browser)) == 1
+    assert browser.text("#warning") == ""
+
+
+def test_view_of_an_ended_session_brings_the_login_form_back(logged_in, service, account):
+    in_database(service, "DELETE FROM user_session", account)
+
+    logged_in.follow("Where you are logged in")
+
+    logged_in.until_view("login")
+    assert logged_in.text("#status") == "You have been logged out. Log in to continue."
+    logged_in.send(password=PASSWORD)
+    logged_in.until_view("sessions")
+
+
+def test_only_the_view_that_was_asked_for_last_is_shown(logged_in, gate):
+    gate.open.clear()
+    logged_in.follow("Where you are logged in")
+    logged_in.until(lambda: gate.count("GET", "/api/user/sessions"))
+    assert logged_in.find("main").get_attribute("aria-busy") == "true"
+
+    logged_in.follow("Change your username")
+    logged_in.until_view("name")
+    logged_in.fill(username="typed")
+    gate.open.set()
+
+    come = "return performance.getEntriesByType('resource').some((one) => one.name.endsWith('/sessions'))"
+    logged_in.until(lambda: logged_in.driver.execute_script(come))
+    logged_in.press("x")
+    assert logged_in.view() == "name"
+    assert logged_in.find("#name-username").get_attribute("value") == "typedx"
+    assert logged_in.find("main").get_attribute("aria-busy") is None
+
+
+def test_password_is_asked_for_long_after_the_login(logged_in, service, account, gate, login_elsewhere):
+    browser = logged_in
+    phone = login_elsewhere()
+    age_logins(service, account)
+    browser.open("/#sessions")
+    browser.click("Log out everywhere else")
+    browser.until(browser.has_dialog)
+    assert browser.focus() == "reauthentication-password"
+    assert too_small(browser) == []
+    browser.inspect("dialog")
+
+    browser.send(password=OTHER_PASSWORD)
+    assert browser.error("password") == "This is not your password."
+    assert browser.focus() == "reauthentication-password"
+    assert is_logged_in(phone)
+    browser.inspect("dialog-wrong")
+    browser.fill(password=PASSWORD)
+    browser.press(Keys.ENTER)
+
+    browser.until(lambda: browser.text("#status") == "You are logged out everywhere else.")
+    assert not browser.has_dialog()
+    assert browser.focus() == "heading"
+    assert not is_logged_in(phone)
+    assert browser.find("#reauthentication-password").get_attribute("value") == ""
+    browser.open("/#recovery-code")
+    browser.send()  # the login is a fresh one now
+    browser.until(lambda: browser.text("#code"))
+    assert gate.count("POST", "/api/user/reauthenticate") == 2
+
+
+@pytest.mark.parametrize("way", ["Cancel", Keys.ESCAPE])
+def test_password_need_not_be_given(logged_in, service, account, gate, way):
+    browser = logged_in
+    age_logins(service, account)
+    browser.open("/#delete")
+    browser.send(username=account)
+    browser.until(browser.has_dialog)
+    browser.fill(password=PASSWORD)
+
+    if way == "Cancel":
+        browser.click(way)
+    else:
+        browser.press(way)
+
+    browser.until(lambda: browser.find("[data-action=delete]").get_attribute("aria-busy") == "false")
+    assert not browser.has_dialog()
+    assert browser.view() == "delete"
+    assert browser.text("#warning") == ""
+    assert browser.driver.switch_to.active_element.text == "Delete your account"
+    assert browser.find("#delete-username").get_attribute("value") == account
+    assert browser.find("#reauthentication-password").get_attribute("value") == ""
+    assert gate.count("POST", "/api/user/reauthenticate") == 0
+    browser.send()
+    browser.until(browser.has_dialog)
+    browser.send(password=PASSWORD)
+    browser.until_view("login")
+    assert not can_log_in(service, account, PASSWORD)
+
+
+def test_password_is_sent_once_and_can_be_cancelled_meanwhile(logged_in, service, account, gate):
+    browser = logged_in
+    age_logins(service, account)
+    browser.open("/#recovery-code")
+    browser.send()
+    browser.until(browser.has_dialog)
+    gate.open.clear()
+
+    browser.fill(password=PASSWORD)
+    browser.press(Keys.ENTER, Keys.ENTER)
+    button = browser.find("dialog form > button")
+    browser.until(lambda: button.text == "Checking…")
+    button.click()
+    assert browser.find("[data-action=reauthenticate]").get_attribute("aria-busy") == "true"
+    browser.click("Cancel")
+    gate.open.set()
+
+    create = browser.find("[data-action=create-code]")
+    browser.until(lambda: create.get_attribute("aria-busy") == "false")
+    browser.send()
+    browser.until(lambda: browser.text("#code") or browser.has_dialog())
+    assert gate.count("POST", "/api/user/reauthenticate") == 1
+
+
+def test_too_many_passwords_are_said_in_the_dialog(logged_in, service, account, gate):
+    age_logins(service, account)
+    logged_in.open("/#recovery-code")
+    logged_in.send()
+    logged_in.until(logged_in.has_dialog)
+    many = problem(429, "too_many_requests", "Too many attempts. Try again later.", **{"Retry-After": "600"})
+    gate.canned_at["POST", "/api/user/reauthenticate"] = many
+
+    logged_in.send(password=PASSWORD)
+
+    logged_in.until(lambda: logged_in.text("dialog .problem"))
+    assert logged_in.text("dialog .problem").endswith("Try again in 10 minutes.")
+    logged_in.inspect("dialog-many")
+
+
+def test_session_that_ends_while_the_password_is_asked_for_brings_the_login_form_back(
+    logged_in, service, account
+):
+    age_logins(service, account)
+    logged_in.open("/#delete")
+    logged_in.send(username=account)
+    logged_in.until(logged_in.has_dialog)
+    in_database(service, "DELETE FROM user_session", account)
+
+    logged_in.send(password=PASSWORD)
+
+    logged_in.until_view("login")
+    assert not logged_in.has_dialog()
+    assert logged_in.text("#status") == "You have been logged out. Log in to continue."
+    logged_in.send(password=PASSWORD)
+    logged_in.until_view("delete")
+    assert logged_in.find("#delete-username").get_attribute("value") == account
+
+
+def test_back_button_leaves_the_dialog(logged_in, service, account):
+    browser = logged_in
+    age_logins(service, account)
+    browser.follow("Recovery code")
+    browser.until_view("recovery-code")
+    browser.send()
+    browser.until(browser.has_dialog)
+
+    browser.driver.back()
+
+    browser.until_view("account")
+    assert not browser.has_dialog()
+    browser.follow("Change your username")
+    browser.until_view("name")
+    browser.send(username=f"{account}-2")
+    browser.until_view("account")
+
+
+def test_password_is_asked_for_each_time_where_no_login_is_fresh(browser, name, tmp_path):
+    process = Process(SERVICE, tmp_path, tmp_path / "log", SETTINGS | {"REAUTHENTICATION_MINUTES": "0"})
+    browser.url = process.wait_until_it_serves().url
+    browser.open("/#signup")
+    browser.send(username=name, password=PASSWORD)
+    browser.until_view("account")
+    browser.follow("Create a recovery code")
+    browser.until_view("recovery-code")
+
+    browser.send()
+    browser.until(browser.has_dialog)
+    browser.send(password=PASSWORD)
+
+    browser.until(lambda: browser.text("#code"))
+    process.stop()
+
+
+def test_user_creates_a_recovery_code(logged_in, service, account):
+    browser = logged_in
+    browser.follow("Create a recovery code")
+    browser.until_view("recovery-code")
+    assert browser.text("#code-since") == "None"
+    browser.inspect("recovery-code-none")
+
+    browser.click("Create a recovery code")
+
+    browser.until(lambda: browser.text("#code"))
+    code = browser.text("#code")
+    assert len(code.replace("-", "")) == 26
+    assert browser.text("#status") == "Your recovery code has been created."
+    assert browser.focus() == "heading"
+    assert browser.text("#code-username") == account
+    assert browser.text("#code-address") == f"{browser.url}/"
+    assert too_small(browser) == []
+    browser.inspect("recovery-code-new")
+    browser.follow("Back to your account")
+    browser.until_view("account")
+    assert not browser.find("#reminder").is_displayed()
+    browser.inspect("account-with-code")
+    assert code not in browser.driver.execute_script("return document.documentElement.outerHTML")
+    browser.driver.back()
+    browser.until_view("recovery-code")
+    assert browser.text("#code-since").startswith("Created ")
+    assert browser.find("#code").get_attribute("textContent") == ""
+    browser.inspect("recovery-code")
+    assert recover(service, account, code) == 200
+
+
+def recover(service: Process, name: str, code: str) -> int:
+    """Set another password by a recovery code; return the status of the response."""
+    body = credentials(name, OTHER_PASSWORD) | {"recovery_code": code}
+    return httpx.post(f"{service.url}/api/user/recover", json=body).status_code
+
+
+def test_recovery_code_is_replaced_and_deleted(logged_in, service, account):
+    first, second = new_code(logged_in), new_code(logged_in)
+    assert first != second
+    assert recover(service, account, first) == 403
+    logged_in.open("/#recovery-code")
+
+    logged_in.click("Delete the recovery code")
+
+    logged_in.until(lambda: logged_in.text("#status") == "Your recovery code has been deleted.")
+    assert logged_in.text("#code-since") == "None"
+    assert not logged_in.find("#delete-code").is_displayed()
+    assert recover(service, account, second) == 403
+    logged_in.follow("Back to your account")
+    logged_in.until_view("account")
+    assert logged_in.find("#reminder").is_displayed()
+
+
+def test_recovery_code_is_created_once(logged_in, gate):
+    logged_in.open("/#recovery-code")
+    gate.open.clear()
+
+    logged_in.send()
+    logged_in.send()
+    gate.open.set()
+
+    logged_in.until(lambda: logged_in.text("#code"))
+    assert gate.count("POST", "/api/user/recovery-code") == 1
+
+
+def test_recovery_code_is_shown_to_who_has_left_its_form(logged_in, gate):
+    logged_in.follow("Recovery code")
+    logged_in.until_view("recovery-code")
+    gate.open.clear()
+    logged_in.send()
+    logged_in.driver.back()
+
+    gate.open.set()
+
+    logged_in.until(lambda: logged_in.text("#code"))
+    logged_in.until_view("recovery-code")
+
+
+def test_recovery_code_is_copied(logged_in):
+    allowed = {"permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"]}
+    logged_in.driver.execute_cdp_cmd("Browser.grantPermissions", allowed)
+    code = new_code(logged_in)
+
+    logged_in.click("Copy")
+
+    logged_in.until(lambda: logged_in.text("#copied") == "Copied.")
+    assert logged_in.driver.execute_script("return navigator.clipboard.readText()") == code
+
+
+def test_recovery_code_is_selected_where_it_cannot_be_copied(logged_in):
+    code = new_code(logged_in)
+    logged_in.driver.execute_script("Object.defineProperty(navigator, 'clipboard', {value: undefined})")
+
+    logged_in.click("Copy")
+
+    logged_in.until(lambda: logged_in.text("#copied").startswith("Your browser does not let"))
+    assert logged_in.driver.execute_script("return String(getSelection())").strip() == code
+    logged_in.inspect("recovery-code-selected")
+
+
+def test_recovery_code_is_downloaded(logged_in, account, tmp_path):
+    allowed = {"behavior": "allow", "downloadPath": str(tmp_path)}
+    logged_in.driver.execute_cdp_cmd("Browser.setDownloadBehavior", allowed)
+    code = new_code(logged_in)
+
+    logged_in.follow("Download")
+
+    file = tmp_path / "recovery-code.txt"
+    logged_in.until(file.exists)
+    lines = file.read_text().splitlines()
+    assert f"Username: {account}" in lines
+    assert f"Code:     {code}" in lines
+    assert f"Address:  {logged_in.url}/" in lines
+
+
+def test_recovery_code_is_printed(logged_in):
+    new_code(logged_in)
+    driver = logged_in.driver
+    driver.execute_script("window.print = () => document.body.dataset.printed = 'yes'")
+
+    logged_in.click("Print")
+
+    assert logged_in.find("body").get_attribute("data-printed") == "yes"
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    shown = ["h1", "#code", "#code-username", "#code-address"]
+    hidden = ["header", "footer", "#status", ".tools"]
+    assert [logged_in.find(css).is_displayed() for css in shown + hidden] == [True] * 4 + [False] * 4
+    driver.save_screenshot(str(SCREENSHOTS / "recovery-code-print.png"))
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+
+def test_user_gets_back_in_with_a_recovery_code(logged_in, service, account, login_elsewhere):
+    browser = logged_in
+    code = new_code(browser)
+    phone = login_elsewhere()
+    browser.driver.execute_cdp_cmd("Network.clearBrowserCookies", {})
+    browser.open()
+    browser.fill(username=account)
+    browser.follow("Forgot your password?")
+    browser.until_view("recover")
+    assert browser.focus() == "heading"
+    assert browser.find("#recover-username").get_attribute("value") == account
+    browser.inspect("recover")
+
+    browser.send(recovery_code="0" * 26, password=OTHER_PASSWORD)
+    assert browser.error("recovery_code") == "The username or the recovery code is wrong."
+    assert browser.focus() == "recover-code"
+    assert browser.find("#recover-password").get_attribute("value") == OTHER_PASSWORD
+    browser.inspect("recover-wrong")
+    browser.send(recovery_code=f" {code.lower().replace('-', ' ')} ")
+
+    browser.until_view("account")
+    assert browser.text("#account-username") == account
+    assert "Your password has been changed." in browser.text("#status")
+    assert browser.find("#reminder").is_displayed()  # the code is used up
+    browser.inspect("recovered")
+    assert not is_logged_in(phone)
+    assert can_log_in(service, account, OTHER_PASSWORD)
+    assert recover(service, account, code) == 403
+
+
+def test_errors_of_a_recovery_stand_beside_their_fields(browser):
+    browser.open("/#recover")
+
+    browser.send(username="a b", recovery_code="too short", password="a")
+
+    assert browser.error("username") == Username.message
+    assert browser.error("recovery_code").startswith("Enter the recovery code as it was shown")
+    assert browser.error("password").startswith("6 to 100 characters")
+    assert browser.focus() == "recover-username"
+    browser.inspect("recover-errors")
+
+
+def test_recovery_form_keeps_no_secret(browser):
+    browser.open("/#recover")
+    browser.fill(recovery_code="a code", password=PASSWORD)
+
+    browser.follow("Back to the login")
+
+    browser.until_view("login")
+    for field in ("code", "password"):
+        assert browser.find(f"#recover-{field}").get_attribute("value") == ""
+
+
+def test_user_deletes_the_account(logged_in, service, account, login_elsewhere):
+    browser = logged_in
+    phone = login_elsewhere()
+    browser.follow("Delete your account")
+    browser.until_view("delete")
+    browser.inspect("delete")
+
+    browser.send(username="somebody")
+    assert browser.error("username") == "This is not your username."
+    assert browser.focus() == "delete-username"
+    assert is_logged_in(phone)
+    browser.inspect("delete-wrong")
+    browser.send(username=f" {account.upper()} ")
+
+    browser.until_view("login")
+    assert browser.text("#status") == "Your account has been deleted."
+    assert browser.driver.get_cookies() == []
+    assert not is_logged_in(phone)
+    assert not can_log_in(service, account, PASSWORD)
+    browser.inspect("deleted")
+    browser.driver.back()
+    browser.until_view("login")
+
+
+def test_empty_username_deletes_nothing(logged_in, gate):
+    logged_in.open("/#delete")
+
+    logged_in.send()
+
+    assert logged_in.error("username") == "This is not your username."
+    assert gate.count("DELETE", "/api/user") == 0
+
+
+def test_account_that_cannot_be_deleted_is_said(logged_in, account, gate):
+    detail = "The account cannot be deleted: other data depend on it."
+    gate.canned_at["DELETE", "/api/user"] = problem(409, "account_in_use", detail)
+    logged_in.open("/#delete")
+
+    logged_in.send(username=account)
+
+    logged_in.until(lambda: logged_in.text("#warning") == detail)
+    assert logged_in.view() == "delete"
+
+
+def test_account_is_deleted_once(logged_in, account, gate):
+    logged_in.open("/#delete")
+    gate.open.clear()
+
+    logged_in.send(username=account)
+    logged_in.press(Keys.ENTER)
+    logged_in.find("#delete-username").send_keys(Keys.ENTER)
+    gate.open.set()
+
+    logged_in.until_view("login")
+    assert logged_in.text("#status") == "Your account has been deleted."
+    assert gate.count("DELETE", "/api/user") == 1
+
+
+@pytest.mark.parametrize("action", ["delete", "recovery-code"])
+def test_nothing_is_done_for_another_user_in_another_window(logged_in, service, account, gate, action):
+    logged_in.open(f"/#{action}")
+    answer = httpx.post(f"{service.url}/api/user/signup", json=credentials(f"{account}-b"))
+    cookie = {"name": "sessionid", "value": answer.cookies["sessionid"], "url": logged_in.url}
+    logged_in.driver.execute_cdp_cmd("Network.setCookie", cookie)
+
+    logged_in.send(**({"username": account} if action == "delete" else {}))
+
+    logged_in.until(lambda: logged_in.text("#status") == f"You are logged in as {account}-b.")
+    assert [method for method, _ in gate.requests if method != "GET"] == []
+    assert can_log_in(service, f"{account}-b", PASSWORD)
+
+
+def test_what_an_account_offers_can_be_done_with_the_keyboard(logged_in, service, account, login_elsewhere):
+    browser = logged_in
+    login_elsewhere()
+    age_logins(service, account)
+    browser.tab("Where you are logged in")
+    browser.press(Keys.ENTER)
+    browser.until_view("sessions")
+    browser.tab("Log out everywhere else")
+    browser.press(Keys.ENTER)
+    browser.until(browser.has_dialog)
+    browser.press(PASSWORD, Keys.TAB, Keys.TAB, Keys.ENTER)  # "Show", "Continue"
+    browser.until(lambda: browser.text("#status") == "You are logged out everywhere else.")
+    browser.tab("Back to your account")
+    browser.press(Keys.ENTER)
+    browser.until_view("account")
+    browser.tab("Create a recovery code")
+    browser.press(Keys.ENTER)
+    browser.until_view("recovery-code")
+    browser.tab("Create a recovery code")
+    browser.press(Keys.ENTER)
+    browser.until(lambda: browser.text("#code"))
+    for what in ("Copy", "Download", "Print", "Back to your account"):
+        browser.tab(what)
+    browser.press(Keys.ENTER)
+    browser.until_view("account")
+    browser.tab("Delete your account")
+    browser.press(Keys.ENTER)
+    browser.until_view("delete")
+    browser.press(Keys.TAB, account, Keys.ENTER)
+
+    browser.until_view("login")
+    assert not can_log_in(service, account, PASSWORD)
 
 
 def try_out(browser, method, path, body=None):

@@ -12,6 +12,7 @@ from .support import assert_problem, run
 FILES = {
     "/": "text/html",
     "/style.css": "text/css",
+    "/api.js": "text/javascript",
     "/page.js": "text/javascript",
     "/icon.svg": "image/svg+xml",
     "/docs/docs.js": "text/javascript",
