@@ -146,7 +146,7 @@ def test_errors_stand_beside_their_fields(browser):
     browser.send(username="<script>alert(1)</script>", password="a")
 
     assert browser.error("username") == Username.message
-    assert browser.error("password").startswith("6 to 100 characters")
+    assert browser.error("password").startswith("Use at least 6 characters")
     assert browser.focus() == "signup-username"
     assert browser.text("#warning") == ""
     browser.inspect("signup-errors")
@@ -160,7 +160,7 @@ def test_rules_are_those_of_the_service(browser, gate):
 
     browser.send(username="bob", password="a")
 
-    assert browser.error("password") == "15 to 100 characters"
+    assert browser.error("password") == "Use at least 15 characters."
     limits = "[minlength], [maxlength], [pattern], [passwordrules]"
     assert browser.driver.find_elements("css selector", limits) == []
 
@@ -1190,7 +1190,7 @@ def test_errors_of_a_recovery_stand_beside_their_fields(browser):
 
     assert browser.error("username") == Username.message
     assert browser.error("recovery_code").startswith("Enter the recovery code as it was shown")
-    assert browser.error("password").startswith("6 to 100 characters")
+    assert browser.error("password").startswith("Use at least 6 characters")
     assert browser.focus() == "recover-username"
     browser.inspect("recover-errors")
 
