@@ -1,8 +1,9 @@
 """DELETE /api/user."""
 
 from user.models import RecoveryCode, Session, User
+from user.queries import delete_user
 
-from .support import COOKIE, assert_problem, login, run
+from .support import COOKIE, OTHER_PASSWORD, assert_problem, login, run
 
 PROTECTED = """
 import server
@@ -68,6 +69,21 @@ def test_deletion_needs_a_login(client):
     assert_problem(client.delete("/api/user"), 401, "not_logged_in")
 
 
+def test_deletion_that_a_new_password_overtakes_is_refused(bob, make_client, monkeypatch):
+    other = make_client()
+    login(other)
+
+    def change_the_password(user):
+        bob.put("/api/user", json={"password": OTHER_PASSWORD})
+        return delete_user(user)
+
+    monkeypatch.setattr("user.accounts.delete_user", change_the_password)
+
+    assert_problem(other.delete("/api/user"), 401, "not_logged_in")
+
+    assert bob.get("/api/user").status_code == 200
+
+
 def test_deletions_logins_and_changes_at_once_leave_nothing(bob, make_client, in_threads):
     clients = [make_client(cookies=dict(bob.cookies)) for _ in range(12)]
     actions = [
@@ -86,7 +102,7 @@ def test_deletions_logins_and_changes_at_once_leave_nothing(bob, make_client, in
 
 
 def test_account_that_other_rows_need_is_kept_whole(tmp_path):
-    for rule in ("PROTECT", "RESTRICT"):
+    for rule in ("PROTECT", "RESTRICT", "DO_NOTHING"):
         url = f"sqlite:///{tmp_path}/{rule}.sqlite3"
 
         settings = {"DATABASE_URL": url, "UTILMETA_PRODUCTION": "0"}

@@ -323,3 +323,24 @@ def test_client_address_is_what_the_trusted_proxies_saw(rf, monkeypatch, proxies
 )
 def test_client_with_a_whole_ipv6_network_is_one_client(rf, address, network):
     assert client_network(rf.get("/", REMOTE_ADDR=address)) == network
+
+
+@pytest.mark.parametrize("path", ["", "/reauthenticate", "/login", "/recover"])
+def test_change_of_the_username_does_not_open_the_limit_of_an_account(bob, make_client, path):
+    def guess(username):
+        if path == "":
+            return bob.put("/api/user", json={"current_password": "wrong"})
+        if path == "/reauthenticate":
+            return bob.post("/api/user/reauthenticate", json={"password": "wrong"})
+        if path == "/login":
+            return login(make_client(), username, "wrong")
+        body = {"username": username, "recovery_code": "0" * 26, "password": "a new long password"}
+        return make_client().post("/api/user/recover", json=body)
+
+    statuses = []
+    for number in range(4):
+        username = f"bob{number}"
+        assert bob.put("/api/user", json={"username": username}).status_code == 200
+        statuses.append(guess(username).status_code)
+
+    assert statuses == [403, 403, 403, 429]

@@ -223,6 +223,31 @@ def test_code_is_used_up_by_a_recovery_alone(bob, client):
     assert recover(client, code).status_code == 200
 
 
+def test_code_that_a_new_password_overtakes_is_not_created(bob, make_client, monkeypatch):
+    other = make_client()
+    login(other)
+
+    def change_the_password():
+        bob.put("/api/user", json={"password": OTHER_PASSWORD})
+        return recovery_codes.new_code()
+
+    monkeypatch.setattr("user.recovery_code_api.new_code", change_the_password)
+
+    assert_problem(other.post("/api/user/recovery-code"), 401, "not_logged_in")
+
+    assert not RecoveryCode.objects.exists()
+
+
+def test_code_of_an_account_that_is_deleted_meanwhile_is_not_created(bob, monkeypatch):
+    def delete():
+        User.objects.all().delete()
+        return recovery_codes.new_code()
+
+    monkeypatch.setattr("user.recovery_code_api.new_code", delete)
+
+    assert_problem(bob.post("/api/user/recovery-code"), 401, "not_logged_in")
+
+
 def test_recovery_of_an_account_that_is_deleted_meanwhile_is_refused(bob, client, monkeypatch):
     code = create(bob)
 

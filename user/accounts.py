@@ -4,8 +4,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 
-from django.db import DatabaseError, IntegrityError, transaction
-from django.db.models import ProtectedError, QuerySet, RestrictedError
+from django.db import DatabaseError, Error, IntegrityError, transaction
+from django.db.models import QuerySet
 from utilmeta.core import auth
 from utilmeta.core.request import Request
 from utype.parser.field import ParserField
@@ -94,7 +94,7 @@ class UserAuthentication(auth.User):
             self.login_user(request, user)
         except IntegrityError:  # the account was deleted meanwhile
             return None
-        with suppress(DatabaseError):  # as when two logins at once end the same ones
+        with suppress(Error):  # as when two logins at once end the same ones
             end_surplus_sessions(user)
         log_event(request, "login", user.pk)
         return user
@@ -104,7 +104,7 @@ class UserAuthentication(auth.User):
 
         Raises Problem `too_many_requests`, before any hashing, and `service_unavailable` when too many wait.
         """
-        attempt = rate_limits.Attempt(request, username)
+        attempt = rate_limits.Attempt(request, counted_name(username, user))
         try:
             with hashing_slot(client_network(request.adaptor.request)):
                 attempt.begin()
@@ -193,7 +193,7 @@ class UserAuthentication(auth.User):
         self.require_fresh_login(request)
         try:
             sessions = delete_user(user)
-        except (ProtectedError, RestrictedError):
+        except IntegrityError:  # also Django's, for on_delete=PROTECT and RESTRICT
             raise Problem("account_in_use") from None
         if sessions is None:
             raise Problem("not_logged_in")
@@ -207,7 +207,8 @@ class UserAuthentication(auth.User):
         `invalid_request` or `too_many_requests`.
         """
         refuse_name_as_password(data.password, data.username)
-        attempt = rate_limits.Attempt(request, data.username)
+        account = user_by_name.first(data.username)
+        attempt = rate_limits.Attempt(request, counted_name(data.username, account))
         try:
             with hashing_slot(client_network(request.adaptor.request)):
                 attempt.begin()
@@ -249,11 +250,16 @@ class UserAuthentication(auth.User):
         the rows: those that are left expire.
         """
         deadline = time.monotonic() + REVOKING_SECONDS
-        with suppress(DatabaseError):
+        with suppress(Error):
             for batch in in_batches(sessions, "pk"):
                 end_sessions(batch)
                 if time.monotonic() > deadline:
                     break
+
+
+def counted_name(username: str, user: User | None) -> str:
+    """Return what failures are counted for: an account, whatever its username, or a username without one."""
+    return f"#{user.pk}" if user else username
 
 
 @contextmanager

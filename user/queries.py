@@ -100,14 +100,22 @@ def end_session(hashed_key: str) -> tuple[bool, int | None]:
     return (True, row[0]) if row else (False, None)
 
 
-def delete_user(user: User) -> int | None:
-    """Delete an account and all that belongs to it; return the number of its sessions, None if it is gone.
+def lock(user: User) -> User | None:
+    """Lock a user until the transaction ends; return None if the password has changed or the user is gone.
 
-    Raises ProtectedError or RestrictedError, and deletes nothing, if another app's rows forbid it.
+    A session from before the change has been revoked, and its requests must do nothing more.
+    """
+    return User.objects.select_for_update().filter(pk=user.pk, password=user.password).first()
+
+
+def delete_user(user: User) -> int | None:
+    """Delete an account and all that belongs to it; return how many sessions it had, or None as `lock` does.
+
+    Raises IntegrityError, and deletes nothing, if another app's rows forbid it.
     """
     with transaction.atomic():
-        # Locked, so that nobody logs in to it between the deletion of its sessions and its own.
-        locked = User.objects.select_for_update().filter(pk=user.pk).first()
+        # Nobody logs in to it between the deletion of its sessions and its own.
+        locked = lock(user)
         if not locked:
             return None
         _, deleted = locked.delete()

@@ -1,13 +1,15 @@
 """The recovery code of the user: whether there is one, a new one, none."""
 
+from django.db import transaction
 from django.utils import timezone
 from utilmeta.core import api
 
 from web.logs import log_event
-from web.problems import NoContent
+from web.problems import NoContent, Problem
 
 from . import auth
 from .models import RecoveryCode, User
+from .queries import lock
 from .recovery_codes import hash_code, new_code
 from .schema import RecoveryCodeSchema, RecoveryCodeStatusSchema
 
@@ -32,9 +34,12 @@ class RecoveryCodeAPI(api.API):
         """
         auth.user_config.require_fresh_login(self.request)
         text = new_code()
-        code, _ = RecoveryCode.objects.update_or_create(
-            user=user, defaults={"code_hash": hash_code(text), "created_time": timezone.now()}
-        )
+        with transaction.atomic():
+            if not lock(user):
+                raise Problem("not_logged_in")
+            code, _ = RecoveryCode.objects.update_or_create(
+                user=user, defaults={"code_hash": hash_code(text), "created_time": timezone.now()}
+            )
         log_event(self.request, "recovery_code_created")
         return RecoveryCodeSchema(recovery_code=text, created_time=code.created_time)
 

@@ -4,7 +4,7 @@ import sys
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
-from django.db.models import ProtectedError, RestrictedError
+from django.db import IntegrityError
 
 from user.management.base import OneLineErrorCommand, find_user
 from user.models import User
@@ -24,7 +24,7 @@ class Command(OneLineErrorCommand):
             confirm(user)
         try:
             sessions = delete_user(user)
-        except (ProtectedError, RestrictedError):
+        except IntegrityError:  # also Django's, for on_delete=PROTECT and RESTRICT
             raise CommandError(f"{user.username} cannot be deleted: other data need the account.") from None
         if sessions is None:
             raise CommandError(f"There is no user {username}.")
