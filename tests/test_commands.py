@@ -300,6 +300,17 @@ def test_sessions_are_revoked_also_when_their_rows_cannot_be_ended(bob, client, 
     assert login(client, password=OTHER_PASSWORD).status_code == 200
 
 
+def test_new_password_of_an_operator_deletes_the_recovery_code(bob, client, stdin):
+    code = bob.post("/api/user/recovery-code").json()["recovery_code"]
+    stdin(OTHER_PASSWORD)
+
+    said = call("setpassword", "bob")
+
+    assert said == "Set the password of bob. Sessions ended: 1. The recovery code was deleted.\n"
+    body = {"username": "bob", "recovery_code": code, "password": PASSWORD}
+    assert_problem(client.post("/api/user/recover", json=body), 403, "invalid_credentials")
+
+
 @pytest.mark.usefixtures("bob")
 def test_sessions_of_a_changed_password_end_in_batches(monkeypatch, stdin):
     monkeypatch.setattr(queries.in_batches, "__defaults__", (2,))

@@ -7,7 +7,7 @@ from django.db import transaction
 
 from user.accounts import refuse_name_as_password
 from user.management.base import OneLineErrorCommand, find_user, parse, read_password
-from user.models import User
+from user.models import RecoveryCode, User
 from user.passwords import hash_password
 from user.queries import end_sessions, in_batches, sessions_so_far
 from user.schema import UserUpdateSchema
@@ -29,8 +29,12 @@ class Command(OneLineErrorCommand):
             if not User.objects.filter(pk=user.pk).update(password=password):
                 raise CommandError(f"The account {user.username} was deleted meanwhile.")
             sessions = sessions_so_far(user)
+            # Whoever made it may be the reason for the new password.
+            codes, _ = RecoveryCode.objects.filter(user=user).delete()
         # From here on none of them opens anything, whether or not its row can be ended.
         self.stdout.write(f"Set the password of {user.username}.", ending=" ")
         self.stdout.flush()
         ended = sum(end_sessions(batch) for batch in in_batches(sessions, "pk"))
-        self.stdout.write(f"Sessions ended: {ended}.")
+        self.stdout.write(f"Sessions ended: {ended}.", ending=" " if codes else "\n")
+        if codes:
+            self.stdout.write("The recovery code was deleted.")
