@@ -56,6 +56,22 @@ def test_sessions_are_listed_the_most_recently_used_first(bob, phone):
     assert [each["current"] for each in sessions_of(phone)] == [False, True]
 
 
+def test_session_that_asks_was_used_just_now(bob, phone):
+    Session.objects.filter(pk=id_of(bob)).update(last_activity=timezone.now() - timedelta(days=5))
+    Session.objects.filter(pk=id_of(phone)).update(last_activity=timezone.now() - timedelta(days=4))
+
+    assert [each["current"] for each in sessions_of(bob)] == [True, False]
+
+
+def test_last_activity_is_written_once_in_a_request(bob):
+    Session.objects.update(last_activity=timezone.now() - timedelta(days=5))
+
+    with CaptureQueriesContext(connection) as queries:
+        sessions_of(bob)
+
+    assert len([each for each in queries if each["sql"].startswith("UPDATE")]) == 1
+
+
 @pytest.mark.parametrize(
     ("user_agent", "client"),
     [

@@ -16,7 +16,7 @@ from functools import cache, cached_property
 from typing import Any
 
 from django.core import signing
-from django.db import DatabaseError
+from django.db import Error
 from django.db.models import QuerySet
 from django.utils import timezone
 from utilmeta.core.auth.session import db as framework
@@ -186,7 +186,8 @@ class DBSessionSchema(framework.DBSessionSchema):
         """
         row, now = self.get_row(), timezone.now()
         if not row.last_activity or now - row.last_activity >= ACTIVITY_INTERVAL:
-            with suppress(DatabaseError), impatient():
+            row.last_activity = now
+            with suppress(Error), impatient():
                 live_sessions().filter(pk=row.pk).update(last_activity=now)
 
     def cycle_key(self) -> None:
@@ -223,6 +224,7 @@ def live_sessions_of(user: User) -> "QuerySet[Session]":
 
 def describe_sessions(user: User, current: DBSessionSchema) -> list[SessionInfoSchema]:
     """Return the newest sessions of a user that open something, the most recently used first."""
+    current.touch()  # or it would seem to have been idle until now
     rows = live_sessions_of(user).order_by("-pk")[:MAX_SESSIONS]
     found = []
     for row in rows:
