@@ -363,7 +363,7 @@ def _read_secret(name: str, environ: Mapping[str, str | None]) -> str | None:
     if text:
         raise ConfigError(f"{name} and {name}_FILE are both set: leave one of them out.")
     try:
-        return Path(path).read_text(encoding="utf-8")
+        return Path(path).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise ConfigError(f"{name}_FILE is not a text in UTF-8.") from None
     except (OSError, ValueError) as error:

@@ -421,9 +421,10 @@ SECRETS = {
 
 
 @pytest.mark.parametrize("name", SECRETS)
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
 @pytest.mark.parametrize("end", ["", "\n", "\r\n"])
-def test_secret_is_read_from_a_file(tmp_path, name, end):
-    (tmp_path / "secret").write_text(SECRETS[name] + end)
+def test_secret_is_read_from_a_file(tmp_path, name, mark, end):
+    (tmp_path / "secret").write_text(mark + SECRETS[name] + end, encoding="utf-8")
 
     by_file = Settings.load({f"{name}_FILE": str(tmp_path / "secret"), name: ""})
 
