@@ -41,9 +41,9 @@ def test_signup_time_without_microseconds_has_the_same_form(bob):
 @pytest.mark.parametrize(
     ("sent", "kept"),
     [
-        ("Admin", "admin"),
-        ("ADMIN", "admin"),
-        ("ａｄｍｉｎ", "admin"),  # full width
+        ("Ada", "ada"),
+        ("ADA", "ada"),
+        ("ａｄａ", "ada"),  # full width
         ("\u212aelvin", "kelvin"),  # the Kelvin sign
         ("a", "a"),
         ("0", "0"),

@@ -34,7 +34,7 @@ class StrictWrapper(endpoint.RequestContextWrapper):
 
 
 class Endpoint(endpoint.Endpoint):
-    """An endpoint whose response is always JSON.
+    """An endpoint that returns empty lists and objects, numbers and booleans as JSON.
 
     For an empty list UtilMeta sends nothing, and for a number or a boolean what Python prints.
     """

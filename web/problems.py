@@ -7,7 +7,7 @@ from http.client import responses
 from typing import Any
 
 import utype
-from django.core.exceptions import ObjectDoesNotExist, PermissionDenied
+from django.core.exceptions import ObjectDoesNotExist, PermissionDenied, ValidationError
 from django.db import DatabaseError, DataError, IntegrityError, InterfaceError, OperationalError
 from django.db.models import ProtectedError, RestrictedError
 from django.http import Http404, HttpResponse
@@ -66,6 +66,7 @@ STATUSES: tuple[tuple[type[Exception], int], ...] = (
     (PermissionDenied, 403),
     (ProtectedError, 409),
     (RestrictedError, 409),
+    (ValidationError, 400),  # of a model's field
     (DataError, 400),  # a value that does not go into its column
 )
 
