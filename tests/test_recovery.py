@@ -4,6 +4,7 @@ import re
 from datetime import timedelta
 
 import pytest
+from django.db import OperationalError
 from django.utils import timezone
 from limits import parse
 
@@ -189,6 +190,21 @@ def test_guesses_are_counted_as_failed_logins(bob, client, make_client, monkeypa
     assert_problem(login(client), 429, "too_many_requests")
 
     assert recover(make_client("192.0.2.9"), code).status_code == 200
+
+
+def test_code_that_could_not_be_checked_counts_as_no_failure(bob, client, monkeypatch):
+    monkeypatch.setattr(settings, "throttle", True)
+    monkeypatch.setattr("user.rate_limits.FAILURES_PER_PAIR", parse("1/hour"))
+    code = create(bob)
+
+    def fail(*arguments):
+        raise OperationalError("the database is away")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("user.accounts.sessions_so_far", fail)
+        assert_problem(recover(client, code), 503, "service_unavailable")
+
+    assert recover(client, code).status_code == 200
 
 
 def test_right_code_counts_as_no_failure(bob, make_client, monkeypatch):
