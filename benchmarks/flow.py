@@ -65,8 +65,8 @@ class Service:
     def prepare(self, request: Request, times: int) -> None:
         """Make the sessions that a request will need."""
         if request.fresh:
-            login = Request("POST", "/api/user/login", {"username": self.name, "password": PASSWORD})
-            self._logins = [self.call(login) for _ in range(times)]
+            # Of as many users: one has a hundred sessions at most.
+            self._logins = [self.call(REQUESTS["signup"]) for _ in range(times)]
 
     def call(self, request: Request) -> str:
         """Send a request; return the session's cookie that the answer sets, if any.
@@ -101,4 +101,7 @@ class Service:
         if request.path == "/api/user" and request.method == "PUT":
             self.name = json.loads(content)["username"]
         cookies = [value for name, value in headers if name == "Set-Cookie"]
-        return cookies[0].partition(";")[0] if cookies else ""
+        cookie = cookies[0].partition(";")[0] if cookies else ""
+        if request == REQUESTS["login"]:
+            self.cookie = cookie  # many logins revoke the session before
+        return cookie

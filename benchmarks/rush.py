@@ -153,7 +153,8 @@ def rush(options: argparse.Namespace) -> Table:
     with a_database(options.database_url) as url:
         hash_seconds = inside("hash", 5, url)
         with a_server(options.server, url, options.workers, iterations=0, TRUSTED_PROXIES="1") as port:
-            user = sign_up(port)
+            # The user who reads is another one: so many logins revoke the sessions before them.
+            user = sign_up(port) | {"cookie": sign_up(port)["cookie"]}
             one = statistics.median(log_in(port, user["name"], "192.0.2.1").seconds for _ in range(5))
             rows: list[list[str | float]] = [["one login", one, one, 0, 0, 0, 0]]
             for clients in options.clients:

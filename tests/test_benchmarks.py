@@ -74,6 +74,13 @@ def test_requests_of_a_load_are_answered_without_errors(tmp_path):
     assert all(row[1] > 0 and row[4] == 0 for row in figures["rows"])
 
 
+def test_more_logins_than_a_user_has_sessions_do_not_stop_the_benchmark(tmp_path):
+    benchmark("cpu", "--requests", "500", "--json", str(tmp_path / "figures.json"))
+
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert [row[0] for row in figures["rows"]] == ["get", "401", "login", "signup", "put", "logout"]
+
+
 def test_statements_are_those_that_the_suite_asserts(tmp_path):
     benchmark("statements", "--json", str(tmp_path / "figures.json"))
 
