@@ -7,6 +7,7 @@ or with TEST_DATABASE_URL=postgresql://… on a server where it may make databas
 import json
 import logging
 import os
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -37,6 +38,11 @@ os.environ.update(
 import httpx  # noqa: E402
 import utilmeta  # noqa: E402
 from django.contrib.auth.hashers import PBKDF2PasswordHasher  # noqa: E402
+
+# A shell that starts the tests in the background has them ignore SIGINT, and so would every server that they
+# start and stop by it: each would go on until its time-out, for hours altogether.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 from django.core.management import call_command  # noqa: E402
 from django.db import connection, connections  # noqa: E402
 from django.test import RequestFactory  # noqa: E402
