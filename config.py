@@ -231,7 +231,8 @@ def _postgresql(url: str) -> dict[str, Any]:
 
 
 def _setting(default: str, takes: str, parse: Callable[[str], Any], *, secret: bool = False) -> Any:
-    return field(metadata={"default": default, "takes": takes, "parse": parse}, repr=not secret)
+    metadata = {"default": default, "takes": takes, "parse": parse, "secret": secret}
+    return field(metadata=metadata, repr=not secret)
 
 
 @dataclass
@@ -302,7 +303,7 @@ class Settings:
 
     @property
     def reauthentication_age(self) -> timedelta:
-        """How long after login a session may change the password without the current one."""
+        """How long a login or a reauthentication counts as fresh."""
         return timedelta(minutes=self.reauthentication_minutes)
 
     @property
@@ -320,7 +321,7 @@ class Settings:
         values: dict[str, Any] = {}
         for setting in fields(cls):
             name = setting.name.upper()
-            text = _read_secret(name, environ) if not setting.repr else environ.get(name)
+            text = _read_secret(name, environ) if setting.metadata["secret"] else environ.get(name)
             try:
                 text = setting.metadata["default"] if text is None else text.strip()
                 # Unprintable characters are, for example, line breaks and bytes that are not UTF-8.

@@ -136,7 +136,7 @@ def test_name_that_signup_refuses_is_refused(stdin, username):
 
 
 TOO_SHORT = f"password: Use at least {MIN_LENGTH} characters."
-UNUSABLE = "password: This has a character that a password cannot contain."
+UNUSABLE = "password: This has a character that cannot be stored."
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What it takes to become, stay and change a user: UtilMeta's `auth.User`, made safe."""
+"""Signup, login, changes, reauthentication, recovery and deletion: UtilMeta's `auth.User`, hardened."""
 
 import time
 from collections.abc import Iterator
@@ -31,6 +31,7 @@ from .queries import (
     end_sessions,
     end_surplus_sessions,
     in_batches,
+    lock,
     sessions_so_far,
     user_by_name,
 )
@@ -43,7 +44,7 @@ REVOKING_SECONDS = 1.0
 
 
 class UserAuthentication(auth.User):
-    """The user of a request, and the ways to become one."""
+    """The user of a request, and what a user does to an account."""
 
     def getter(self, request: Request, field: ParserField | None = None) -> User:
         """Return the user whose session a request carries; raise Problem `not_logged_in` without one."""
@@ -139,7 +140,7 @@ class UserAuthentication(auth.User):
         changes = columns_of(data)
         if "password" in data:
             refuse_name_as_password(data.password, changes.get("username", user.username))
-        self.reauthenticate(request, user, data)
+        self.require_reauthentication(request, user, data)
         if "password" in data:
             with hashing_slot(client_network(request.adaptor.request)):
                 changes["password"] = hash_password(data.password)
@@ -160,8 +161,8 @@ class UserAuthentication(auth.User):
             self.end_revoked_sessions(others)
         return user
 
-    def reauthenticate(self, request: Request, user: User, data: UserUpdateSchema) -> None:
-        """Refuse a new password without a recent login or the current password.
+    def require_reauthentication(self, request: Request, user: User, data: UserUpdateSchema) -> None:
+        """Refuse a new password without a fresh login or the current password.
 
         Raises Problem `reauthentication_required`, `invalid_credentials` or `too_many_requests`.
         """
@@ -171,7 +172,7 @@ class UserAuthentication(auth.User):
         elif "password" in data:
             self.require_fresh_login(request)
 
-    def confirm(self, request: Request, user: User, password: str) -> User:
+    def reauthenticate(self, request: Request, user: User, password: str) -> User:
         """Let a session count as freshly logged in, by the user's password.
 
         Raises Problem `invalid_credentials`, `too_many_requests`, or `not_logged_in` if the session was
@@ -207,17 +208,17 @@ class UserAuthentication(auth.User):
         `invalid_request` or `too_many_requests`.
         """
         refuse_name_as_password(data.password, data.username)
-        account = user_by_name.first(data.username)
-        attempt = rate_limits.Attempt(request, counted_name(data.username, account))
+        user = user_by_name.first(data.username)
+        attempt = rate_limits.Attempt(request, counted_name(data.username, user))
         try:
             with hashing_slot(client_network(request.adaptor.request)):
                 attempt.begin()
                 password = hash_password(data.password)
-            user = self.use_recovery_code(request, data, password)
+            right = self.use_recovery_code(request, user, hash_code(data.recovery_code), password)
         except (Problem, DatabaseError):
             attempt.give_back()
             raise
-        if not user:
+        if not user or not right:
             attempt.fail()
             log_event(request, "recovery_failure")
             raise Problem("invalid_credentials")
@@ -226,22 +227,22 @@ class UserAuthentication(auth.User):
         return user
 
     def use_recovery_code(
-        self, request: Request, data: RecoverySchema, password: EncodedPassword
-    ) -> User | None:
-        """Replace a recovery code by a new password and a new session; return None for a wrong code."""
-        code_hash = hash_code(data.recovery_code)
+        self, request: Request, user: User | None, code_hash: str, password: EncodedPassword
+    ) -> bool:
+        """Replace a recovery code by a new password and a new session; return whether the code was right."""
+        code = RecoveryCode.objects.filter(user=user, code_hash=code_hash)
+        if not user or not code.exists():  # before the transaction: a wrong guess locks nothing
+            return False
         with transaction.atomic():
-            found = User.objects.filter(username=data.username, recovery_code__code_hash=code_hash)
-            user = found.select_for_update(of=("self",)).first()
             # Of two requests with the same code, the one that deletes it wins.
-            if not user or not RecoveryCode.objects.filter(pk=user.pk, code_hash=code_hash).delete()[0]:
-                return None
+            if not lock(user) or not code.delete()[0]:
+                return False
             User.objects.filter(pk=user.pk).update(password=password)
             user.password = password  # type: ignore[assignment]
             others = sessions_so_far(user)
             self.login_user(request, user)
         self.end_revoked_sessions(others)
-        return user
+        return True
 
     def end_revoked_sessions(self, sessions: "QuerySet[Session]") -> None:
         """End the rows of sessions that a new password has revoked, in batches, for REVOKING_SECONDS at most.

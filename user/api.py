@@ -95,7 +95,7 @@ class UserAPI(api.API):
 
         The session then counts as freshly logged in.
         """
-        user = auth.user_config.confirm(request=self.request, user=user, password=data.password)
+        user = auth.user_config.reauthenticate(request=self.request, user=user, password=data.password)
         return UserSchema.init(user)
 
     @api.post

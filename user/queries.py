@@ -29,6 +29,11 @@ def live_sessions(now: datetime | Parameter | None = None) -> "QuerySet[Session]
     return sessions
 
 
+def live_sessions_of(user: User) -> "QuerySet[Session]":
+    """Return the live sessions of a user."""
+    return live_sessions().filter(user=user)
+
+
 # The row of a session by the hash of its key and the time, together with its user.
 live_session = CompiledQuery(
     lambda hashed_key, now: live_sessions(now).filter(session_key=hashed_key).select_related("user"),

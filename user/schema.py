@@ -1,6 +1,5 @@
 """The fields of each request and response, and the rules for a username and a password."""
 
-import re
 import unicodedata
 from datetime import datetime
 from functools import cache
@@ -21,8 +20,6 @@ from .recovery_codes import RecoveryCodeText
 
 COLUMNS = frozenset(field.name for field in User._meta.concrete_fields)
 USERNAME_MAX_LENGTH = 20
-# What a password cannot contain.
-UNUSABLE = re.compile("[\0\ud800-\udfff]")
 EXAMPLE_TIME = "2024-01-29T12:29:33.684594Z"
 DEVELOPMENT_PASSWORD_MIN_LENGTH = 6
 PASSWORD_MAX_LENGTH = 100
@@ -82,13 +79,6 @@ class Password(str, utype.Rule):
         """Return the password, which still knows how it was sent."""
         return NormalisedPassword(super().parse(value, context), as_sent=value)
 
-    @classmethod
-    def post_validate(cls, value: str, context: Any = None) -> str:
-        """Refuse lone surrogates, which UTF-8 cannot encode, and NUL, where some systems end a text."""
-        if UNUSABLE.search(value):
-            raise FaultError("This has a character that a password cannot contain.")
-        return value
-
 
 class NewPassword(Password):
     """A password to set: long enough, and in production none that attackers try first."""
@@ -103,7 +93,6 @@ class NewPassword(Password):
     @classmethod
     def post_validate(cls, value: str, context: Any = None) -> str:
         """Refuse in production what Django's AUTH_PASSWORD_VALIDATORS refuse."""
-        value = super().post_validate(value, context)
         if settings.production:
             try:
                 validate_password(value)

@@ -17,7 +17,6 @@ from typing import Any
 
 from django.core import signing
 from django.db import Error
-from django.db.models import QuerySet
 from django.utils import timezone
 from utilmeta.core.auth.session import db as framework
 from utilmeta.core.request import Request, var
@@ -31,8 +30,7 @@ from web.problems import Problem
 
 from . import browsers, passwords
 from .models import Session, User
-from .queries import MAX_SESSIONS, end_session, live_session, live_sessions
-from .schema import SessionInfoSchema
+from .queries import end_session, live_session, live_sessions
 
 SESSION_AGE = timedelta(days=7)
 ACTIVITY_INTERVAL = timedelta(minutes=10)
@@ -215,33 +213,6 @@ class DBSessionSchema(framework.DBSessionSchema):
         self.clear()
         self._session_key = self._row = None
         self._flushed = True
-
-
-def live_sessions_of(user: User) -> "QuerySet[Session]":
-    """Return the live sessions of a user."""
-    return live_sessions().filter(user=user)
-
-
-def describe_sessions(user: User, current: DBSessionSchema) -> list[SessionInfoSchema]:
-    """Return the newest sessions of a user that open something, the most recently used first."""
-    current.touch()  # or it would seem to have been idle until now
-    rows = live_sessions_of(user).order_by("-pk")[:MAX_SESSIONS]
-    found = []
-    for row in rows:
-        row.user = user
-        data = data_of(row)
-        if data is not None:
-            found.append(
-                SessionInfoSchema(
-                    id=row.pk,
-                    client=data.get(CLIENT, ""),
-                    created_time=row.created_time,
-                    last_activity=row.last_activity or row.created_time,
-                    expiry_time=row.expiry_time,
-                    current=row.pk == current.get_row().pk,
-                )
-            )
-    return sorted(found, key=lambda each: each.last_activity, reverse=True)
 
 
 class EndingSessionSchema(DBSessionSchema):

@@ -7,9 +7,9 @@ from web.problems import NoContent, Problem
 
 from . import auth
 from .models import User
-from .queries import end_sessions, in_batches
+from .queries import MAX_SESSIONS, end_sessions, in_batches, live_sessions_of
 from .schema import EndedSchema, SessionInfoSchema
-from .sessions import describe_sessions, live_sessions_of
+from .sessions import CLIENT, DBSessionSchema, data_of
 
 
 @auth.session_config.plugin
@@ -59,3 +59,25 @@ class SessionsAPI(api.API):
         end_sessions(found)
         log_event(self.request, "session_revoked")
         return NoContent()
+
+
+def describe_sessions(user: User, current: DBSessionSchema) -> list[SessionInfoSchema]:
+    """Return the newest sessions of a user that open something, the most recently used first."""
+    current.touch()  # or it would seem to have been idle until now
+    rows = live_sessions_of(user).order_by("-pk")[:MAX_SESSIONS]
+    found = []
+    for row in rows:
+        row.user = user
+        data = data_of(row)
+        if data is not None:
+            found.append(
+                SessionInfoSchema(
+                    id=row.pk,
+                    client=data.get(CLIENT, ""),
+                    created_time=row.created_time,
+                    last_activity=row.last_activity or row.created_time,
+                    expiry_time=row.expiry_time,
+                    current=row.pk == current.get_row().pk,
+                )
+            )
+    return sorted(found, key=lambda each: each.last_activity, reverse=True)

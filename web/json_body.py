@@ -28,6 +28,8 @@ MAX_FAULTS = 100
 MAX_DIGITS = 4300
 LENGTH = re.compile(f"[0-9]{{1,{MAX_DIGITS}}}")
 NOT_STORABLE = re.compile("[\0\ud800-\udfff]")
+UNUSABLE_TEXT = "This has a character that cannot be stored."
+UNUSABLE_VALUE = "This cannot be stored."
 # Name and value of each parameter of a media type (RFC 9110, section 5.6.6).
 PARAMETERS = re.compile(r';([^;=]*)=?("(?:[^"\\]|\\.)*"|[^;]*)')
 # What Python knows UTF-8 by. `codecs.lookup` would remember every name that it does not find.
@@ -199,7 +201,7 @@ def parse_fields(text: bytes, schema: Any) -> Any:
         errors = faults_of(error)
     at_fault = {each["field"].partition(".")[0] for each in errors}
     errors += [
-        {"field": name, "message": "This cannot be stored."}
+        {"field": name, "message": UNUSABLE_TEXT if isinstance(value, str) else UNUSABLE_VALUE}
         for name, value in known.items()
         if name not in at_fault and not can_be_stored(value)
     ]

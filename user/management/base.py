@@ -14,7 +14,7 @@ from tempfile import mkstemp
 from typing import Any
 
 import utype
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import Error, connection
 
 from framework.startup import first_line
@@ -45,6 +45,14 @@ class OneLineErrorCommand(BaseCommand):
             raise CommandError(f"{error.filename2 or error.filename}: {error.strerror}") from None
         except (KeyboardInterrupt, EOFError):
             raise CommandError("Interrupted.", returncode=INTERRUPTED) from None
+
+
+class UserCommand(OneLineErrorCommand):
+    """A command about the account that its first argument names."""
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Declare the argument."""
+        parser.add_argument("username")
 
 
 def parse(schema: type[utype.Schema], **fields: str) -> Any:

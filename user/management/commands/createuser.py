@@ -2,20 +2,15 @@
 
 from typing import Any
 
-from django.core.management.base import CommandParser
-
 from user.accounts import refuse_name_as_password, unique_username
-from user.management.base import OneLineErrorCommand, parse, read_password
+from user.management.base import UserCommand, parse, read_password
 from user.models import User
 from user.passwords import hash_password
 from user.schema import SignupSchema
 
 
-class Command(OneLineErrorCommand):
+class Command(UserCommand):
     help = __doc__
-
-    def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("username")
 
     def handle(self, *args: Any, username: str, **options: Any) -> None:
         data = parse(SignupSchema, username=username, password=read_password())

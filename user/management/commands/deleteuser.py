@@ -6,16 +6,16 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 from django.db import IntegrityError
 
-from user.management.base import OneLineErrorCommand, find_user
+from user.management.base import UserCommand, find_user
 from user.models import User
 from user.queries import delete_user
 
 
-class Command(OneLineErrorCommand):
+class Command(UserCommand):
     help = __doc__
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("username")
+        super().add_arguments(parser)
         parser.add_argument("--yes", action="store_true", help="do not ask; needed without a terminal")
 
     def handle(self, *args: Any, username: str, yes: bool, **options: Any) -> None:

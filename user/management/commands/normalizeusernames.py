@@ -32,7 +32,7 @@ class Command(OneLineErrorCommand):
         total = User.objects.count() if terminal else None
         try:
             with tqdm(total=total, disable=not terminal, unit=" users") as bar:
-                for accounts in in_batches():
+                for accounts in batches_of_accounts():
                     self.normalise_all([each for each in accounts if not USERNAME.fullmatch(each[1])])
                     bar.update(len(accounts))
         finally:  # also when it was interrupted
@@ -85,7 +85,7 @@ class Command(OneLineErrorCommand):
             self.stderr.write(f"{name!r} was left. {reason} Run: meta renameuser {old} NEW")
 
 
-def in_batches() -> Iterator[list[Account]]:
+def batches_of_accounts() -> Iterator[list[Account]]:
     """Yield the keys and names of all accounts, the older ones first."""
     accounts = User.objects.order_by("pk").values_list("pk", "username")
     batch = list(accounts[:BATCH_SIZE])

@@ -2,22 +2,19 @@
 
 from typing import Any
 
-from django.core.management.base import CommandError, CommandParser
+from django.core.management.base import CommandError
 from django.db import transaction
 
 from user.accounts import refuse_name_as_password
-from user.management.base import OneLineErrorCommand, find_user, parse, read_password
+from user.management.base import UserCommand, find_user, parse, read_password
 from user.models import RecoveryCode, User
 from user.passwords import hash_password
 from user.queries import end_sessions, in_batches, sessions_so_far
 from user.schema import UserUpdateSchema
 
 
-class Command(OneLineErrorCommand):
+class Command(UserCommand):
     help = __doc__
-
-    def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("username")
 
     def handle(self, *args: Any, username: str, **options: Any) -> None:
         user = find_user(username)

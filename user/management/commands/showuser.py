@@ -3,19 +3,15 @@
 from datetime import datetime
 from typing import Any
 
-from django.core.management.base import CommandParser
 from django.db.models import Max
 
-from user.management.base import OneLineErrorCommand, find_user
+from user.management.base import UserCommand, find_user
 from user.models import RecoveryCode
 from user.queries import live_sessions
 
 
-class Command(OneLineErrorCommand):
+class Command(UserCommand):
     help = __doc__
-
-    def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("username")
 
     def handle(self, *args: Any, username: str, **options: Any) -> None:
         user = find_user(username)
