@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 PASSWORD = "correct horse battery"  # noqa: S105  (of accounts that exist for a few seconds)
 HOST = "127.0.0.1"
+# How often a user logs in at most, while the CPU of logins is measured.
+LOGINS_EACH = 10
 
 
 class Request(NamedTuple):
@@ -52,28 +54,36 @@ class Service:
         PBKDF2PasswordHasher.iterations = 1
         self.app = app
         self._numbers = itertools.count()
-        self.name = self.new_name()
-        self.cookie = self.call(
-            Request("POST", "/api/user/signup", {"username": self.name, "password": PASSWORD})
-        )
+        self.name, self.cookie = self.sign_up()
         self._logins: list[str] = []
+        self._users = itertools.cycle([self.name])
 
     def new_name(self) -> str:
         """Return a name that nobody has."""
         return f"b{os.getpid():x}-{next(self._numbers):x}"
 
     def prepare(self, request: Request, times: int) -> None:
-        """Make the sessions that a request will need."""
+        """Make the sessions and the users that a request will need."""
         if request.fresh:
-            # Of as many users: one has a hundred sessions at most.
-            self._logins = [self.call(REQUESTS["signup"]) for _ in range(times)]
+            self._logins = [self.sign_up()[1] for _ in range(times)]
+        if request == REQUESTS["login"]:
+            # An ordinary user has few sessions, and nobody more than a hundred.
+            users = [self.sign_up()[0] for _ in range(max(times // LOGINS_EACH, 1))]
+            self._users = itertools.cycle(users)
+
+    def sign_up(self) -> tuple[str, str]:
+        """Sign up a user; return the name and the session's cookie."""
+        name = self.new_name()
+        signup = Request("POST", "/api/user/signup", {"username": name, "password": PASSWORD})
+        return name, self.call(signup)
 
     def call(self, request: Request) -> str:
         """Send a request; return the session's cookie that the answer sets, if any.
 
         Raises RuntimeError when the service answers other than it should.
         """
-        body = request.text(getattr(self, "name", ""), self.new_name()).encode()
+        name = next(self._users) if request == REQUESTS["login"] else getattr(self, "name", "")
+        body = request.text(name, self.new_name()).encode()
         environ = {
             "REQUEST_METHOD": request.method,
             "PATH_INFO": request.path,
@@ -101,7 +111,4 @@ class Service:
         if request.path == "/api/user" and request.method == "PUT":
             self.name = json.loads(content)["username"]
         cookies = [value for name, value in headers if name == "Set-Cookie"]
-        cookie = cookies[0].partition(";")[0] if cookies else ""
-        if request == REQUESTS["login"]:
-            self.cookie = cookie  # many logins revoke the session before
-        return cookie
+        return cookies[0].partition(";")[0] if cookies else ""

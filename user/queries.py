@@ -49,9 +49,11 @@ def end_sessions(sessions: "QuerySet[Session]") -> int:
 
 # The newest session of a user that one login more makes one too many.
 surplus_session = CompiledQuery(
-    lambda user: Session.objects.filter(user=user, deleted_time=None).order_by("-pk")[
-        MAX_SESSIONS : MAX_SESSIONS + 1
-    ],
+    lambda user: (
+        Session.objects.filter(user=user, deleted_time=None)
+        .only("pk")
+        .order_by("-pk")[MAX_SESSIONS : MAX_SESSIONS + 1]
+    ),
     Session.user,
 )
 

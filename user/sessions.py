@@ -127,7 +127,7 @@ class DBSessionSchema(framework.DBSessionSchema):
         """Start the session of a user who has just logged in, with one INSERT."""
         self._session_key = key
         self[user_key] = user.pk
-        self[CLIENT] = browsers.describe(self._request.adaptor.request.headers.get("User-Agent", ""))
+        self[CLIENT] = browsers.describe(self._request.adaptor.request.META.get("HTTP_USER_AGENT", ""))
         self._row = Session(session_key=hash_key(key), user=user)
         for name, value in self.get_session_data().items():
             setattr(self._row, name, value)
