@@ -1,8 +1,8 @@
 """The endpoints under /api/user: sign up, log in, log out, and your account."""
 
-from utilmeta.core import api
+from utilmeta.core import api, request
 
-from web.json_body import JsonBody, OptionalJsonBody
+from web.json_body import OptionalJsonBody
 from web.problems import NoContent, Problem
 
 from . import auth
@@ -29,7 +29,7 @@ class UserAPI(api.API):
     recovery_code: RecoveryCodeAPI = api.route("recovery-code")
 
     @api.post
-    def signup(self, data: SignupSchema = JsonBody()) -> UserSchema:
+    def signup(self, data: SignupSchema = request.Body) -> UserSchema:
         """Create an account and log in to it.
 
         The response sets the session cookie; an earlier session of this browser is revoked.
@@ -38,7 +38,7 @@ class UserAPI(api.API):
         return UserSchema.init(user)
 
     @api.post
-    def login(self, data: LoginSchema = JsonBody()) -> UserSchema:
+    def login(self, data: LoginSchema = request.Body) -> UserSchema:
         """Log in.
 
         The response sets the session cookie; an earlier session of this browser is revoked. An error does not
@@ -66,7 +66,7 @@ class UserAPI(api.API):
         """
         return UserSchema.init(user)
 
-    def put(self, user: User = auth.user_config, data: UserUpdateSchema = JsonBody()) -> UserSchema:
+    def put(self, user: User = auth.user_config, data: UserUpdateSchema = request.Body) -> UserSchema:
         """Change the username or the password of the current user.
 
         What is left out stays as it is. A new password revokes every other session of the user, and gives
@@ -89,7 +89,7 @@ class UserAPI(api.API):
 
     @api.post
     def reauthenticate(
-        self, user: User = auth.user_config, data: ReauthenticationSchema = JsonBody()
+        self, user: User = auth.user_config, data: ReauthenticationSchema = request.Body
     ) -> UserSchema:
         """Enter the password again, for what needs a recent login.
 
@@ -99,7 +99,7 @@ class UserAPI(api.API):
         return UserSchema.init(user)
 
     @api.post
-    def recover(self, data: RecoverySchema = JsonBody()) -> UserSchema:
+    def recover(self, data: RecoverySchema = request.Body) -> UserSchema:
         """Set a new password with a recovery code, and log in.
 
         The code is used up, and every other session is revoked.
