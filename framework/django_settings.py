@@ -5,7 +5,7 @@ from typing import Any
 
 from django.core import signals
 from django.core.cache import close_caches
-from django.db import reset_queries
+from django.db import close_old_connections, reset_queries
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 from django.dispatch import receiver
@@ -71,9 +71,12 @@ SETTINGS["DATABASES"]["default"]["OPTIONS"] |= {"factory": PrivateConnection} if
 
 pool.install()
 
-# Django looks around each request for a cache and for the log of queries of DEBUG; neither is used here.
+# Django looks around each request for a cache, for the log of queries of DEBUG, and for connections that the
+# thread keeps. The first two are not used here, and a request gives its connection back before it ends.
 signals.request_finished.disconnect(close_caches)
 signals.request_started.disconnect(reset_queries)
+signals.request_started.disconnect(close_old_connections)
+signals.request_finished.disconnect(close_old_connections)
 
 
 @receiver(connection_created)

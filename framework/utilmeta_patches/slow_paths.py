@@ -5,15 +5,17 @@ None of them changes a response, only what it costs. The package says when they 
 
 import sys
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
-from utilmeta.core.api import hook
+from utilmeta.core.api import API, hook
 from utilmeta.core.api.route import APIRoute
 from utilmeta.core.request import Request, var
 from utilmeta.core.request.backends import django as backend
 from utilmeta.utils import awaitable, decorator, plugin
 
+# How many paths are remembered, with the routes that match them, and up to which length.
+MAX_PATHS, MAX_PATH_LENGTH = 1024, 100
 # The same method, for callers that are coroutines and for those that are not.
 read, read_async = var.RequestContextVar.getter._syncfunc, var.RequestContextVar.getter._asyncfunc
 
@@ -131,6 +133,30 @@ def leave_variables_that_do_not_change() -> None:
     APIRoute.match_route = match_route
 
 
+def try_only_routes_that_match() -> None:
+    """Find out once for a path and a method which routes of an API match them, and try no other.
+
+    `API._resolve` tries every route of a class with each request: each endpoint slows the others down. Where
+    a path exists without the method, it still tries them all, and so names the methods that there are.
+    """
+    resolve: Callable[[API], APIRoute] = API._resolve
+
+    @lru_cache(MAX_PATHS)
+    def matching(api: type[API], path: str, method: str) -> list[APIRoute]:
+        routes = [each for each in api._routes if any(form.fullmatch(path) for form in each.regex_list)]
+        if any(each.method == method for each in routes):
+            return [each for each in routes if each.method in (None, method)]
+        return routes
+
+    def _resolve(self: API) -> APIRoute:
+        path = read(var.unmatched_route, self.request)
+        if len(path) <= MAX_PATH_LENGTH:
+            self._routes = matching(type(self), path, self.request.method)  # type: ignore[arg-type]
+        return resolve(self)
+
+    API._resolve = _resolve
+
+
 def pass_errors_to_hooks_unparsed() -> None:
     """Hand an error to its hook as it is.
 
@@ -169,6 +195,7 @@ PATCHES = (
     ask_the_flags_of_a_caller,
     prepare_plugins_once,
     leave_variables_that_do_not_change,
+    try_only_routes_that_match,
     pass_errors_to_hooks_unparsed,
     leave_addresses_until_asked,
 )
