@@ -35,7 +35,7 @@ POSTGRESQL_TIMEOUTS = {
     "options": "-c statement_timeout=10s -c idle_in_transaction_session_timeout=30s",
 }
 # Seconds to wait for any response of PostgreSQL: a frozen server does not enforce its own time-outs.
-POSTGRESQL_ANSWER_SECONDS = 15
+POSTGRESQL_RESPONSE_SECONDS = 15
 # The mailboxes of RFC 2142, and other names that people take for the service itself.
 RESERVED_USERNAMES = (
     "abuse,admin,administrator,billing,contact,ftp,help,hostmaster,info,legal,mail,marketing,moderator,news,noc,"
@@ -332,7 +332,7 @@ class Settings:
                 raise ConfigError(
                     f"{name}: percent-encode the password where it has one of / ? # @ %, as in %40 for @."
                 ) from None
-            except Exception:  # noqa: BLE001  (the answer is the same)
+            except Exception:  # noqa: BLE001  (whatever it is, the message is the same)
                 if text and _is_quoted(text):  # as Docker's --env-file leaves them
                     raise ConfigError(f"{name} has quotes around its value. Leave them out.") from None
                 raise ConfigError(f"{name} takes {setting.metadata['takes']}.") from None

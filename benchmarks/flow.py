@@ -78,7 +78,7 @@ class Service:
         return name, self.call(signup)
 
     def call(self, request: Request) -> str:
-        """Send a request; return the session's cookie that the answer sets, if any.
+        """Send a request; return the session's cookie that the response sets, if any.
 
         Raises RuntimeError when the service answers other than it should.
         """

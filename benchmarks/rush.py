@@ -54,7 +54,7 @@ def log_in(port: int, name: str, address: str) -> Login:
 
 
 class Reader:
-    """An authenticated user who reads all the time; `milliseconds` holds how long each answer took."""
+    """An authenticated user who reads all the time; `milliseconds` holds how long each response took."""
 
     def __init__(self, port: int, cookie: str) -> None:
         """Prepare to read with a session's cookie."""

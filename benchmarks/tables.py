@@ -5,7 +5,8 @@ from __future__ import annotations
 from html import escape
 from typing import NamedTuple
 
-BAR_HEIGHT, GAP, LABELS, BARS, WIDTH = 18, 6, 190, 420, 680
+# In pixels; LETTER is an average, rounded up.
+BAR_HEIGHT, GAP, BARS, FIGURES, LETTER = 18, 6, 420, 70, 7
 FONT, COLOUR = 'font-family="sans-serif" font-size="13"', "#3b6ea8"
 
 
@@ -25,9 +26,10 @@ class Table(NamedTuple):
     def svg(self) -> str:
         """Return a bar chart."""
         most = max(float(row[1]) for row in self.rows) or 1
-        height = (BAR_HEIGHT + GAP) * len(self.rows) + 40
+        labels = 16 + LETTER * max(len(str(row[0])) for row in self.rows)
+        width, height = labels + BARS + FIGURES, (BAR_HEIGHT + GAP) * len(self.rows) + 40
         parts = [
-            f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" {FONT} role="img">',
+            f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" {FONT} role="img">',
             '<rect width="100%" height="100%" fill="#fff"/>',
             f'<text x="8" y="20" font-weight="bold">{escape(self.title)} ({escape(self.header[1])})</text>',
         ]
@@ -36,8 +38,8 @@ class Table(NamedTuple):
             length = round(float(figure) / most * BARS, 1)
             parts += [
                 f'<text x="8" y="{y + 13}">{escape(str(label))}</text>',
-                f'<rect x="{LABELS}" y="{y}" width="{length}" height="{BAR_HEIGHT}" fill="{COLOUR}"/>',
-                f'<text x="{LABELS + length + 6}" y="{y + 13}">{show(figure)}</text>',
+                f'<rect x="{labels}" y="{y}" width="{length}" height="{BAR_HEIGHT}" fill="{COLOUR}"/>',
+                f'<text x="{labels + length + 6}" y="{y + 13}">{show(figure)}</text>',
             ]
         return "\n".join([*parts, "</svg>\n"])
 

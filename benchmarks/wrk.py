@@ -1,4 +1,4 @@
-"""wrk, which sends a server requests of one kind and says how they were answered."""
+"""wrk, which sends a server requests of one kind and reports the responses."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from .flow import HOST, Request
 
-# Counts the answers by status, and says what wrk found as JSON, in milliseconds.
+# Counts the responses by status, and says what wrk found as JSON, in milliseconds.
 SCRIPT = """
 local number, prefix = 0, "{prefix}"
 local threads = {{}}
@@ -77,7 +77,7 @@ class Load:
         self._file.close()
 
     def result(self) -> dict[str, Any]:
-        """Wait for the end; return seconds, latencies in milliseconds, and the answers by status."""
+        """Wait for the end; return seconds, latencies in milliseconds, and the responses by status."""
         output = self._process.communicate()[0]
         line = next((line for line in output.splitlines() if line.startswith("JSON ")), None)
         if line is None:

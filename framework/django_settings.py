@@ -10,7 +10,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 from django.dispatch import receiver
 
-from config import POSTGRESQL_ANSWER_SECONDS, settings
+from config import POSTGRESQL_RESPONSE_SECONDS, settings
 from framework.connections import pool
 from framework.private_files import PrivateConnection
 
@@ -80,8 +80,8 @@ signals.request_finished.disconnect(close_old_connections)
 
 
 @receiver(connection_created)
-def bound_answers(connection: BaseDatabaseWrapper, **kwargs: Any) -> None:
+def bound_responses(connection: BaseDatabaseWrapper, **kwargs: Any) -> None:
     """Limit how long a PostgreSQL connection waits for the server; psycopg itself waits forever."""
     if connection.vendor == "postgresql":
         raw = connection.connection
-        raw.wait = partial(raw.wait, timeout=POSTGRESQL_ANSWER_SECONDS)
+        raw.wait = partial(raw.wait, timeout=POSTGRESQL_RESPONSE_SECONDS)

@@ -41,7 +41,7 @@ FLAGS = [
     "--host-resolver-rules=MAP users.example.com 127.0.0.1",
 ]
 WAIT_SECONDS = 20
-# What Chromium itself writes about every answer of 400 and above.
+# What Chromium itself writes about every response of 400 and above.
 STATUS_LINE = "Failed to load resource: the server responded with a status of "
 
 
@@ -93,7 +93,7 @@ class Gate:
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
 
     def ask(self, method: str, path: str, headers: Any, body: bytes) -> tuple[int, dict[str, str], bytes]:
-        """Return the answer of the service."""
+        """Return the response of the service."""
         connection = HTTPConnection(self.behind, timeout=WAIT_SECONDS)
         try:
             connection.request(method, path, body, {**dict(headers), "Connection": "close"})
@@ -156,7 +156,7 @@ class Browser:
         self.may_write = []
 
     def open(self, address: str = "/", *, ready: bool = True) -> None:
-        """Open an address of the page, anew, and wait until it shows what it has to show."""
+        """Open an address of the page again, and wait until it shows what it has to show."""
         self.driver.get("about:blank")
         self.driver.get(self.url + address)
         if ready:

@@ -102,7 +102,7 @@ def service(tmp_path_factory):
 
 
 def send(case, key=None, **changes):
-    """Send a case, with the key of a session; hold the answer against the document, and more."""
+    """Send a case, with the key of a session; hold the response against the document, and more."""
     arguments = case.as_transport_kwargs(base_url=f"{url}/api") | {"timeout": 30} | changes
     if key:
         arguments["cookies"] = {COOKIE: key}
@@ -178,7 +178,7 @@ class Story(RuleBasedStateMachine):
         return response
 
     def learn(self, browser, operation, body, response):
-        """Note what an answer of 200 means."""
+        """Note what a response of 200 means."""
         user, other = self.users[browser], 1 - browser
         if operation == "logout":
             self.users[browser] = None
@@ -197,7 +197,7 @@ class Story(RuleBasedStateMachine):
             self.keys[browser] = response.cookies[COOKIE]
 
     def expect(self, browser, operation, body, code):
-        """Send a body; the answer must be 200, or a problem with a code."""
+        """Send a body; the response must be 200, or a problem with a code."""
         case = OPERATIONS[operation].Case(body=body, media_type="application/json")
         response = self.send(browser, operation, case)
         assert response.json().get("code") == code, (body, response.text)

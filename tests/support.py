@@ -29,7 +29,7 @@ MIN_LENGTH = settings.password_min_length if settings.production else 6
 
 
 def assert_problem(response: httpx.Response, status: int, code: str, *fields: str) -> dict[str, Any]:
-    """Check the whole form of an error answer, and the fields it names; return its body."""
+    """Check the whole form of an error response, and the fields it names; return its body."""
     assert response.status_code == status, response.text
     assert response.headers["Content-Type"] == "application/problem+json"
     body: dict[str, Any] = response.json()
@@ -50,7 +50,7 @@ def credentials(username: str = "bob", password: str = PASSWORD) -> dict[str, st
 
 
 def login(client: httpx.Client, username: str = "bob", password: str = PASSWORD) -> httpx.Response:
-    """Log in; return the answer."""
+    """Log in; return the response."""
     return client.post("/api/user/login", json=credentials(username, password))
 
 
@@ -156,7 +156,7 @@ class Process:
                 time.sleep(0.05)
             else:
                 return self
-        raise AssertionError(f"no answer; {self.log}")
+        raise AssertionError(f"no response; {self.log}")
 
     def wait_until_granian_has_started(self, workers: int = 2) -> "Process":
         """Wait until every worker of granian serves: one that is told to stop before does not listen."""

@@ -346,7 +346,7 @@ def test_password_that_becomes_short_enough_by_normalising_is_taken():
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(body=anything)
-def test_any_json_gets_a_clear_answer(body):
+def test_any_json_gets_a_clear_response(body):
     response = send("POST", "/api/user/login", body=json.dumps(body).encode())
 
     assert response.status_code in (400, 403)
@@ -360,7 +360,7 @@ def test_any_json_gets_a_clear_answer(body):
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(body=st.binary(max_size=200))
-def test_any_bytes_get_a_clear_answer(body):
+def test_any_bytes_get_a_clear_response(body):
     response = send("POST", "/api/user/signup", body=body, CONTENT_TYPE="application/json")
 
     assert response.status_code == 400

@@ -118,7 +118,7 @@ def can_log_in(service: Process, name: str, password: str) -> bool:
 
 
 def problem(status: int, code: str, detail: str, **headers: str) -> tuple[int, dict[str, str], bytes]:
-    """Return an answer for the gate to give, in the service's form."""
+    """Return a response for the gate to give, in the service's form."""
     body = {"status": status, "code": code, "detail": detail, "request_id": "0123456789abcdef"}
     return status, {"Content-Type": "application/problem+json", **headers}, json.dumps(body).encode()
 
@@ -423,7 +423,7 @@ def test_service_that_is_away_is_said(browser, tmp_path):
     browser.inspect("no-network")
 
 
-def test_page_of_a_proxy_is_not_taken_for_an_answer(browser, gate):
+def test_page_of_a_proxy_is_not_taken_for_a_response(browser, gate):
     browser.may_write = [STATUS_LINE + "502"]
     browser.open()
     for status in (502, 200):
@@ -509,12 +509,12 @@ def test_when_to_try_again_is_said(browser, gate, retry_after, expected):
     browser.may_write = [STATUS_LINE + "503"]
     browser.open()
     headers = {"Retry-After": retry_after}
-    gate.canned = problem(503, "service_unavailable", "The service cannot answer now.", **headers)
+    gate.canned = problem(503, "service_unavailable", "The service is not available now.", **headers)
 
     browser.send(username="bob", password=PASSWORD)
 
     browser.until(lambda: browser.text("#warning"))
-    assert "The service cannot answer now.\n" + expected in browser.text("#warning")
+    assert "The service is not available now.\n" + expected in browser.text("#warning")
 
 
 def test_request_id_is_shown_with_a_defect(browser, gate):
@@ -532,7 +532,7 @@ def test_request_id_is_shown_with_a_defect(browser, gate):
 def test_page_can_wait_for_a_service_that_is_away(logged_in, gate):
     logged_in.may_write = [STATUS_LINE + "503"]
     headers = {"Retry-After": "5"}
-    in_the_way = problem(503, "service_unavailable", "The service cannot answer now.", **headers)
+    in_the_way = problem(503, "service_unavailable", "The service is not available now.", **headers)
     gate.canned = in_the_way
     logged_in.open()
     assert logged_in.view() == "unavailable"
@@ -825,13 +825,13 @@ def test_name_of_a_device_stays_text(logged_in, gate):
 def test_list_that_cannot_be_had_can_be_asked_for_again(logged_in, gate):
     browser = logged_in
     browser.may_write = [STATUS_LINE + "503"]
-    away = problem(503, "service_unavailable", "The service cannot answer now.")
+    away = problem(503, "service_unavailable", "The service is not available now.")
     gate.canned_at["GET", "/api/user/sessions"] = away
 
     browser.follow("Where you are logged in")
 
     browser.until_view("unavailable")
-    assert browser.text("#warning").startswith("The service cannot answer now.")
+    assert browser.text("#warning").startswith("The service is not available now.")
     gate.canned_at.clear()
     browser.send()
     browser.until_view("sessions")

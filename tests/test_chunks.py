@@ -132,7 +132,7 @@ def address() -> Iterator[tuple[str, int]]:
 
 
 def exchange(address: tuple[str, int], sent: bytes) -> list[httpx.Response]:
-    """Send bytes on one connection, and nothing more; return the answers until the server closes it."""
+    """Send bytes on one connection, and nothing more; return the responses until the server closes it."""
     with socket.create_connection(address, timeout=30) as connection:
         connection.sendall(sent)
         connection.shutdown(socket.SHUT_WR)

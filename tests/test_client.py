@@ -241,7 +241,7 @@ def test_throttled_call_says_how_long_to_wait(services):
         (302, b""),
     ],
 )
-def test_answer_of_something_else_is_an_error(status, content):
+def test_response_of_something_else_is_an_error(status, content):
     with client_of_something_else(status, content) as client:
         with pytest.raises(UnexpectedResponseError, match=f"^unexpected response with status {status}$"):
             client.get()
@@ -286,7 +286,7 @@ def test_login_that_cannot_last_over_http_is_an_error(services, host):
             client.login(name, PASSWORD)
 
 
-def test_no_answer_is_an_error():
+def test_no_response_is_an_error():
     with socket.create_server(("127.0.0.1", 0)) as server:
         url = f"http://127.0.0.1:{server.getsockname()[1]}"
         with UserClient(url, timeout=0.2) as client, pytest.raises(NoResponseError, match=url):
@@ -295,7 +295,7 @@ def test_no_answer_is_an_error():
         client.get()
 
 
-def test_answer_that_cannot_be_unpacked_is_no_answer():
+def test_response_that_cannot_be_unpacked_is_no_response():
     with (
         client_of_something_else(200, b"no gzip", **{"Content-Encoding": "gzip"}) as client,
         pytest.raises(NoResponseError),

@@ -88,7 +88,7 @@ def port_of_the_mute() -> Iterator[int]:
 
 
 def test_postgresql_that_says_nothing_is_given_up_in_bounded_time(port_of_the_mute, monkeypatch):
-    monkeypatch.setattr("framework.django_settings.POSTGRESQL_ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr("framework.django_settings.POSTGRESQL_RESPONSE_SECONDS", 0.2)
     url = f"postgresql://nobody@127.0.0.1:{port_of_the_mute}/none?sslmode=disable&gssencmode=disable"
     database = ConnectionHandler({"default": Settings.load({"DATABASE_URL": url}).database_url})["default"]
     start = time.monotonic()

@@ -128,7 +128,7 @@ class Site:
         return command_of(UNITS[group], setting).replace("/run/demo-user", str(self.folder))
 
     def raw(self, request: bytes, port: int | None = None) -> httpx.Response:
-        """Send bytes over a plain connection; return the answer."""
+        """Send bytes over a plain connection; return the response."""
         with socket.create_connection(("127.0.0.1", port or self.plain_port), timeout=60) as connection:
             connection.sendall(request)
             received = b"".join(iter(lambda: connection.recv(65_536), b""))
@@ -210,12 +210,12 @@ def own_site(tmp_path: Path) -> Iterator[Site]:
 
 
 def sign_up(client: httpx.Client, name: str, **headers: str) -> httpx.Response:
-    """Sign up; return the answer."""
+    """Sign up; return the response."""
     return client.post("/api/user/signup", json=credentials(name), headers=headers)
 
 
 def assert_headers_of_a_problem(response: httpx.Response) -> None:
-    """Check that an answer of nginx's own has the headers that the service's have."""
+    """Check that a response of nginx's own has the headers that the service's have."""
     assert response.headers["Server"] == "nginx"
     assert response.headers["Cache-Control"] == "no-store"
     assert response.headers["Content-Security-Policy"] == "default-src 'none'; frame-ancestors 'none'"

@@ -119,7 +119,7 @@ def with_app(make_project):
     return make_project(APP, add_reminders)
 
 
-def assert_openapi_is_valid_and_renewed(project: Project) -> dict[str, Any]:
+def assert_openapi_is_valid_and_updated(project: Project) -> dict[str, Any]:
     """Check the OpenAPI document of a project and the page's command to write it; return it."""
     document: dict[str, Any] = project.browser().get("/api/openapi.json").json()
     OpenAPIV31SpecValidator(document).validate()
@@ -142,7 +142,7 @@ def test_new_field_is_set_at_signup_shown_and_changed(with_field):
     assert ada.put("/api/user", json={"password": OTHER_PASSWORD}).status_code == 200
     assert login(ada, "lovelace", OTHER_PASSWORD).json()["display_name"] == "Countess"
     assert login(with_field.browser(), "lovelace").status_code == 403
-    assert_openapi_is_valid_and_renewed(with_field)
+    assert_openapi_is_valid_and_updated(with_field)
 
 
 @pytest.mark.parametrize("value", [None, 1, ["x"], "x" * 51, "x\0"])
@@ -174,7 +174,7 @@ def test_new_endpoint_needs_a_login(make_project):
     assert times["created_time"] < times["expiry_time"]
     assert_problem(project.browser().get("/api/user/times"), 401, "not_logged_in")
     assert_problem(project.browser().get("/api/user/timesx"), 404, "not_found")
-    document = assert_openapi_is_valid_and_renewed(project)
+    document = assert_openapi_is_valid_and_updated(project)
     assert document["paths"]["/user/times"]["get"]["security"] == [{"session": []}]
 
 
@@ -244,7 +244,7 @@ def test_app_responds_like_the_service(with_app):
     assert f"route={path}" not in with_app.process.log
     for name in ("x", "01", "1.0", "+1", "1e0", "9" * 30, "1/2", "\u0661", "1%0A"):
         assert_problem(client.get(f"/api/notes/{name}"), 404, "not_found")
-    document = assert_openapi_is_valid_and_renewed(with_app)
+    document = assert_openapi_is_valid_and_updated(with_app)
     assert {"/notes", "/notes/{id}"} <= set(document["paths"])
     assert {"401", "404", "409"} <= set(document["paths"]["/notes/{id}"]["put"]["responses"])
 

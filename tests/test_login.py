@@ -38,7 +38,7 @@ def test_username_is_brought_into_its_one_form(bob, client, username):
 
 
 @pytest.mark.parametrize("username", ["bob", "nobody"])
-def test_wrong_password_and_unknown_name_get_the_same_answer(bob, client, username):
+def test_wrong_password_and_unknown_name_get_the_same_response(bob, client, username):
     response = login(client, username, "wrong")
 
     body = assert_problem(response, 403, "invalid_credentials")

@@ -83,7 +83,7 @@ def send(client, name, body=None, **kwargs):
 
 
 def assert_documented(name, response):
-    """Check an answer against what the document says of it."""
+    """Check a response against what the document says of it."""
     documented = resolved(OPERATIONS[name][2]["responses"][str(response.status_code)])
     headers = {header.lower(): resolved(each) for header, each in documented["headers"].items()}
     assert {"set-cookie", "retry-after", "x-request-id"} & set(response.headers) <= set(headers)

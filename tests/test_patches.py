@@ -26,7 +26,7 @@ def transcript(folder, *command: str, compiled: bool = True, **settings: str) ->
 
 
 @pytest.mark.parametrize("production", ["true", "false"])
-def test_answers_are_the_same_without_the_patches(tmp_path_factory, production):
+def test_responses_are_the_same_without_the_patches(tmp_path_factory, production):
     with_patches, without = (
         transcript(
             tmp_path_factory.mktemp("service"), UTILMETA_PATCHES=switch, UTILMETA_PRODUCTION=production
@@ -39,7 +39,7 @@ def test_answers_are_the_same_without_the_patches(tmp_path_factory, production):
         assert f"\n{status}\n" in with_patches
 
 
-def test_answers_are_the_same_on_a_version_of_django_that_no_query_is_compiled_with(tmp_path_factory):
+def test_responses_are_the_same_on_a_version_of_django_that_no_query_is_compiled_with(tmp_path_factory):
     compiled = transcript(tmp_path_factory.mktemp("service"))
     plain = transcript(tmp_path_factory.mktemp("service"), "-c", NEWER_DJANGO, compiled=False)
 

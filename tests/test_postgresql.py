@@ -238,7 +238,7 @@ def way(monkeypatch) -> Iterator[Way]:
 
 @pytest.mark.parametrize("body", [None, {"username": "robert"}])
 def test_server_that_froze_means_unavailable_in_bounded_time(bob, way, monkeypatch, body):
-    monkeypatch.setattr("framework.django_settings.POSTGRESQL_ANSWER_SECONDS", 1)
+    monkeypatch.setattr("framework.django_settings.POSTGRESQL_RESPONSE_SECONDS", 1)
     method = "PUT" if body else "GET"
     assert bob.get("/api/user").status_code == 200
 

@@ -35,7 +35,7 @@ def fail(client, times, username="bob"):
 
 
 def assert_throttled(response, within):
-    """Check that an answer says when to come back, within some seconds."""
+    """Check that a response says when to come back, within some seconds."""
     assert_problem(response, 429, "too_many_requests")
     assert 1 <= int(response.headers["Retry-After"]) <= within
 

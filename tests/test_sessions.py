@@ -265,7 +265,7 @@ def test_cookie_is_deleted_with_the_flags_it_was_set_with(bob):
     assert set(flags) == {"HttpOnly", "SameSite=Lax", "Path=/", "Max-Age=0"} | secure
 
 
-def test_answers_that_depend_on_the_cookie_say_so(bob):
+def test_responses_that_depend_on_the_cookie_say_so(bob):
     assert bob.get("/api/user").headers["Vary"] == "Cookie"
 
 

@@ -67,7 +67,7 @@ DIFFERENT_BY_NATURE = {
 
 
 def ask(client: httpx.Client, method: str, path: str, **kwargs: object) -> None:
-    """Send a request; print the answer."""
+    """Send a request; print the response."""
     response = client.request(method, path, **kwargs)  # type: ignore[arg-type]
     lines = [f"{method} {path} {json.dumps(kwargs, default=repr)}", str(response.status_code)]
     lines += sorted(f"{name}: {value}" for name, value in response.headers.items())

@@ -68,8 +68,8 @@ def bind_variables_once() -> None:
 def ask_the_flags_of_a_caller() -> None:
     """Tell whether a caller is a coroutine by the flags of its code.
 
-    `from_coroutine` keeps the answers in a dictionary by code object, whose hash is made of everything in
-    it, at each of some 30 calls a request; the flags are what it computes the answer from.
+    `from_coroutine` keeps the results in a dictionary by code object, whose hash is made of everything in
+    it, at each of some 30 calls a request; the flags are what it computes the result from.
     """
 
     def from_coroutine(level: int = 2) -> bool:

@@ -25,9 +25,9 @@ ends 7 days after its login, on logout, and when its user's password changes els
 A body is a JSON object in UTF-8 of at most 64 KiB, sent as `application/json`. It is taken strictly: no value
 is coerced, and a field that is not described here is refused.
 
-Every answer of 400 and above is a problem of [RFC 9457](https://www.rfc-editor.org/rfc/rfc9457). Its `code`
+Every response of 400 and above is a problem of [RFC 9457](https://www.rfc-editor.org/rfc/rfc9457). Its `code`
 says why, and is what a program should look at. Beyond those that an operation lists, an address that is not
-here is answered 404 `not_found`, and a method that an address does not take 405 `method_not_allowed`.
+here gets 404 `not_found`, and a method that an address does not take 405 `method_not_allowed`.
 
 In a browser, only pages of this service, and of origins that it trusts, may send what changes something.
 """
@@ -230,7 +230,7 @@ def without_unused(document: JsonObject) -> JsonObject:
 def operation(
     method: str, path: str, known: JsonObject, components: JsonObject, problems: JsonObject
 ) -> JsonObject:
-    """Return an operation, given what UtilMeta knows of it, and add the problems it may answer with to all.
+    """Return an operation, given what UtilMeta knows of it, and add the problems it may respond with to all.
 
     Its docstring is one line, and then more.
     """
@@ -317,10 +317,10 @@ def success(known: JsonObject, cookie: Cookie | None, components: JsonObject) ->
         }
     if not schema:
         return {"description": "Done. There is no body.", **complete}
-    for answer in objects_in(schema, schemas):
-        # An answer has all of its fields; UtilMeta does not say so of those that it reads from a row.
-        answer["required"] = list(answer["properties"])
-        answer.pop("additionalProperties", None)
+    for each in objects_in(schema, schemas):
+        # A response has all of its fields; UtilMeta does not say so of those that it reads from a row.
+        each["required"] = list(each["properties"])
+        each.pop("additionalProperties", None)
     example = example_of(schema, schemas)
     return {
         "description": "Done.",

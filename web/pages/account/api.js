@@ -16,12 +16,12 @@ export class Problem extends Error {
 }
 
 // What a response is expected to be, by its JSON and its text.
-export const isUser = (answer) => typeof answer?.username === "string";
-export const isEmpty = (answer, text) => text === "";
-export const isList = (answer) => Array.isArray(answer);
-export const hasTime = (answer) => answer?.created_time !== undefined;
-export const hasCode = (answer) => typeof answer?.recovery_code === "string";
-export const hasCount = (answer) => typeof answer?.ended === "number";
+export const isUser = (data) => typeof data?.username === "string";
+export const isEmpty = (data, text) => text === "";
+export const isList = (data) => Array.isArray(data);
+export const hasTime = (data) => data?.created_time !== undefined;
+export const hasCode = (data) => typeof data?.recovery_code === "string";
+export const hasCount = (data) => typeof data?.ended === "number";
 
 /* Send a request; return the JSON of the response. Throws Problem. */
 export async function send(method, path = "", body = undefined, isExpected = isUser) {
@@ -38,14 +38,14 @@ export async function send(method, path = "", body = undefined, isExpected = isU
     const detail = error.name === "TimeoutError"
       ? "The service is taking too long. Your request may still have been received."
       : "The service cannot be reached. Check your connection and try again.";
-    throw new Problem({ code: "no_answer", detail });
+    throw new Problem({ code: "no_response", detail });
   }
-  const answer = parse(text);
-  if (response.ok && isExpected(answer, text)) return answer;
-  if (!response.ok && typeof answer?.code === "string") throw new Problem(answer, response);
+  const data = parse(text);
+  if (response.ok && isExpected(data, text)) return data;
+  if (!response.ok && typeof data?.code === "string") throw new Problem(data, response);
   // A proxy's page, or that of a network that wants a login of its own.
   const detail = `Your network or a proxy responded instead of the service (${response.status}). Try again later.`;
-  throw new Problem({ code: "no_answer", detail }, response);
+  throw new Problem({ code: "no_response", detail }, response);
 }
 
 function parse(text) {

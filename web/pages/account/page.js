@@ -25,7 +25,7 @@ const progress = document.getElementById("progress");
 const current = document.getElementById("current");
 const dialog = document.getElementById("reauthentication");
 
-let user = null; // who is logged in, as the API answers
+let user = null; // who is logged in, as the API returns it
 let known = false; // whether the API has said who is logged in
 let busy = false; // whether a form is on its way: there is never a second one
 let newCode = null; // a recovery code while it is shown, which is only once
@@ -181,9 +181,9 @@ async function submit(event) {
 
 /* Log in by a request that does so. */
 async function enter(path, data) {
-  const answer = await send("POST", path, data);
+  const loggedIn = await send("POST", path, data);
   await checkCookie();
-  become(answer);
+  become(loggedIn);
 }
 
 function become(someone) {
@@ -255,7 +255,7 @@ async function checkCookie() {
   try {
     await send("GET");
   } catch (error) {
-    if (error.code !== "not_logged_in") return; // the login was answered: what is wrong now, the next request says
+    if (error.code !== "not_logged_in") return; // the login worked: what is wrong now, the next request says
     const detail = location.protocol === "http:"
       ? "Your browser does not keep you logged in over http://. Open this page with https:// and log in there."
       : "Your browser did not keep you logged in. Allow cookies for this page and log in again.";
