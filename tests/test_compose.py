@@ -26,6 +26,7 @@ from redis.retry import Retry
 from client import ProblemError, UserClient
 from config import BASE_DIR, Settings
 
+from .markdown import table
 from .nginx import needs_nginx, nginx
 from .support import PASSWORD, Process, free_port, run, until
 from .test_failover import BIN, as_postgres, new_folder
@@ -97,6 +98,27 @@ def test_container_is_killed_later_than_granian_kills_its_workers(name):
 
     seconds = int(SERVICES[name]["stop_grace_period"].removesuffix("s"))
     assert seconds > int(granian["GRANIAN_WORKERS_KILL_TIMEOUT"])
+
+
+def test_replica_listens_where_nginx_looks_for_it():
+    configuration = (BASE_DIR / "deploy/nginx-compose.sed").read_text()
+    [image_port] = re.findall(r"^EXPOSE (\d+)$", (BASE_DIR / "Dockerfile").read_text(), re.MULTILINE)
+
+    for name in SERVED:
+        variables = dotenv_values(BASE_DIR / SERVICES[name].get("env_file", "/dev/null"))
+        assert f"/server {name}:{variables.get('GRANIAN_PORT', image_port)} " in configuration
+
+
+def test_document_names_the_containers_and_the_variables():
+    rows = table("docs/deployment.md", "Containers")
+    names = {name.strip(" `") for row in rows if len(row) == 2 for name in row[0].split(",")}
+    variables = {row[0]: row[1] for row in rows if len(row) == 3}
+    text = (BASE_DIR / "compose.yaml").read_text()
+
+    assert names >= set(SERVICES)
+    assert set(re.findall(r"\$\{(\w+):-", text)) == set(variables)
+    for name in ("DEMO_USER_HOST", "DEMO_USER_PORT"):
+        assert f"${{{name}:-{variables[name]}}}" in text
 
 
 class Composition:

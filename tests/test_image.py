@@ -187,6 +187,12 @@ def test_service_could_change_none_of_its_files_if_it_were_allowed_to():
             assert path.is_symlink() or not status.st_mode & 0o022, path
 
 
+def test_new_volume_is_the_users_alone():
+    status = (ROOT / "data").stat()
+
+    assert (status.st_uid, status.st_gid, status.st_mode & 0o777) == (UID, UID, 0o700)
+
+
 def test_database_is_readable_by_its_owner_alone(container):
     files = list(container.data.glob("db.sqlite3*"))
 
