@@ -5,16 +5,20 @@ import os
 import signal
 import socket
 import sys
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 from urllib.parse import urlsplit
 
 import utilmeta
-from django.core.management import call_command
+from django.core.management import call_command, load_command_class
 from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
 
 from config import EXIT_CODE, settings
+
+from .migration_lock import migration_lock
+from .time_limits import limits_lifted
 
 SERVERS = ("granian", "gunicorn")
 
@@ -36,9 +40,8 @@ def prepare_development() -> None:
             f"it cannot listen on {settings.host}:{settings.port}: {os.strerror(error.errno or 0)}"
         )
     try:
-        missing = missing_migrations()
+        missing = migrate()
         if missing:
-            call_command("migrate", verbosity=0, interactive=False)
             print(f"Brought the database up to date: {', '.join(missing)}.", flush=True)
     except DatabaseError as error:
         refuse_to_start(
@@ -104,6 +107,16 @@ def site_of(host: str) -> str:
     if labels[-1] == "localhost":
         return "localhost"
     return host if ":" in host or labels[-1].isdigit() else ".".join(labels[-2:])
+
+
+def migrate() -> list[str]:
+    """Apply the migrations that the database lacks, and return their names; raises DatabaseError."""
+    with migration_lock(connection, partial(print, flush=True)), limits_lifted(connection):
+        missing = missing_migrations()
+        if missing:
+            # Django's own command: by its name, it would be the one that waits for the lock.
+            call_command(load_command_class("django.core", "migrate"), verbosity=0, interactive=False)
+        return missing
 
 
 def missing_migrations() -> list[str]:

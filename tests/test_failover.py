@@ -264,3 +264,13 @@ def test_service_works_through_pgbouncer_and_when_that_ends_idle_connections(bou
             changed = client.put("/api/user", json={"username": "robert"}, headers={"Cookie": cookie})
             assert changed.status_code == 200
             assert client.get("/api/health/ready").status_code == 200
+
+
+def test_several_processes_migrate_through_pgbouncer_one_after_the_other(bouncer):
+    url = f"postgresql://{USER}@127.0.0.1:{bouncer}/users"
+
+    with ThreadPoolExecutor(4) as pool:
+        done = list(pool.map(lambda _: run("meta", "migrate", DATABASE_URL=url), range(4)))
+
+    assert [each.returncode for each in done] == [0] * 4, [each.stderr for each in done]
+    assert sum("Applying user.0001_initial... OK" in each.stdout for each in done) == 1

@@ -58,6 +58,11 @@ def algorithm_of(encoded: str) -> str | None:
     return name if printable and name in FORMS and re.fullmatch(FORMS[name], rest) else None
 
 
+def is_hash(text: str) -> bool:
+    """Tell whether a text is a hash that is known here, or Django's mark of no password."""
+    return text.startswith(NO_PASSWORD) or bool(algorithm_of(in_django_form(text)))
+
+
 def is_installed(algorithm: str) -> bool:
     """Tell whether the library for an algorithm is installed."""
     return algorithm not in LIBRARIES or bool(find_spec(LIBRARIES[algorithm]))

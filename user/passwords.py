@@ -12,6 +12,7 @@ from functools import cache
 from typing import Any
 
 from django.contrib.auth import hashers
+from django.db.models.signals import pre_save
 from django.utils.encoding import force_bytes
 from utilmeta.core.orm.backends.django import models as framework
 
@@ -22,7 +23,7 @@ from framework.machine_slots import MachineSlots
 from web.problems import Problem
 
 from .foreign_hashes import NO_PASSWORD as NO_PASSWORD
-from .foreign_hashes import in_django_form, verify_hash
+from .foreign_hashes import in_django_form, is_hash, verify_hash
 
 try:
     from Crypto.Hash import SHA256
@@ -105,6 +106,20 @@ class PasswordField(framework.PasswordField):
 
     UtilMeta stores text that looks like a hash unchanged, which lets a client choose the hash of its account.
     """
+
+    def contribute_to_class(self, cls: Any, name: str, *args: Any, **kwargs: Any) -> None:
+        """Watch what `loaddata` saves to the model."""
+        super().contribute_to_class(cls, name, *args, **kwargs)
+        pre_save.connect(self.keep_loaded_hash, sender=cls)
+
+    def keep_loaded_hash(self, instance: Any, raw: bool, **kwargs: Any) -> None:
+        """Mark a hash that `loaddata` has read from a file of `dumpdata`; a password there is hashed.
+
+        Only `loaddata` saves an instance raw, as Django says of its signal `pre_save`.
+        """
+        value = getattr(instance, self.attname)
+        if raw and value and is_hash(value):
+            setattr(instance, self.attname, EncodedPassword(value))
 
     def from_db_value(self, value: str | None, expression: Any, connection: Any) -> EncodedPassword | None:
         """Mark a value from the database as a hash."""

@@ -123,6 +123,27 @@ def check_is_whole(database: sqlite3.Connection, path: Path) -> None:
         raise CommandError(f"{path} is not a database of this service: it has no table {missing[0]}.")
 
 
+def open_locked(path: Path) -> sqlite3.Connection:
+    """Open a database that nobody else has open, for this process alone, with no log beside it.
+
+    Raises CommandError when somebody has: in WAL mode, a connection that has read keeps a shared lock.
+    """
+    database = sqlite3.connect(path, timeout=0, isolation_level=None)
+    try:
+        database.execute("PRAGMA locking_mode = EXCLUSIVE")
+        database.execute("BEGIN EXCLUSIVE")
+        database.execute("COMMIT")
+        database.execute("PRAGMA journal_mode = DELETE")
+        # The log is gone by now; its index is not, as a connection that has a database for itself uses none.
+        path.with_name(f"{path.name}-shm").unlink(missing_ok=True)
+    except sqlite3.Error as error:
+        database.close()
+        if "locked" in str(error):
+            raise CommandError("The database is in use: stop the service first.") from None
+        raise
+    return database
+
+
 @contextmanager
 def copied(
     database: sqlite3.Connection, path: Path, *, replace: bool = False

@@ -10,7 +10,14 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 from django.utils import timezone
 
-from user.management.base import OneLineErrorCommand, check_is_whole, copied, sqlite_file, sync_folder
+from user.management.base import (
+    OneLineErrorCommand,
+    check_is_whole,
+    copied,
+    open_locked,
+    sqlite_file,
+    sync_folder,
+)
 from web.health import known_migrations
 
 
@@ -70,27 +77,6 @@ def replace(path: Path, backup: sqlite3.Connection) -> Path | None:
         empty(path, kept)
         return replace(path, backup) or kept
     return kept
-
-
-def open_locked(path: Path) -> sqlite3.Connection:
-    """Open a database that nobody else has open, for this process alone, with no log beside it.
-
-    Raises CommandError when somebody has: in WAL mode, a connection that has read keeps a shared lock.
-    """
-    database = sqlite3.connect(path, timeout=0, isolation_level=None)
-    try:
-        database.execute("PRAGMA locking_mode = EXCLUSIVE")
-        database.execute("BEGIN EXCLUSIVE")
-        database.execute("COMMIT")
-        database.execute("PRAGMA journal_mode = DELETE")
-        # The log is gone by now; its index is not, as a connection that has a database for itself uses none.
-        path.with_name(f"{path.name}-shm").unlink(missing_ok=True)
-    except sqlite3.Error as error:
-        database.close()
-        if "locked" in str(error):
-            raise CommandError("The database is in use: stop the service first.") from None
-        raise
-    return database
 
 
 def empty(path: Path, kept: Path) -> None:
