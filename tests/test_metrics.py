@@ -529,3 +529,13 @@ def test_alerts_name_metrics_that_exist(client):
 
     assert len(rules) == 1
     assert set() < names_in(rules[0]) <= scrape(client.get).names
+
+
+def test_queries_of_the_dashboard_name_metrics_that_exist(client):
+    client.get("/api/user")
+    panels = json.loads((BASE_DIR / "deploy/grafana.json").read_text())["panels"]
+    names = [names_in(target["expr"]) for panel in panels for target in panel["targets"]]
+
+    assert len(names) >= len(panels) > 5
+    assert all(names)
+    assert set().union(*names) <= scrape(client.get).names
