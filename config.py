@@ -65,6 +65,13 @@ def _switch(text: str) -> bool:
     return {"on": True, "off": False}[text]
 
 
+def _metrics(text: str) -> bool:
+    on = _switch(text)
+    if on and not find_spec("prometheus_client"):
+        raise ValueError
+    return on
+
+
 def _whole_number(low: int, high: int) -> Callable[[str], int]:
     def parse(text: str) -> int:
         if not (text.isascii() and text.isdigit() and low <= int(text) <= high):
@@ -290,6 +297,7 @@ class Settings:
     reauthentication_minutes: int = _setting("20", "minutes, 0 to 10080", _whole_number(0, 10080))
     throttle: bool = _setting("on", "on or off", _switch)
     pages: bool = _setting("on", "on or off", _switch)
+    metrics: bool = _setting("off", "on, with the extra `metrics` installed, or off", _metrics)
     utilmeta_patches: bool = _setting("on", "on or off", _switch)
     log_level: str = _setting("INFO", "DEBUG, INFO, WARNING, ERROR or CRITICAL", _log_level)
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import select
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -36,6 +36,8 @@ class ConnectionPool:
         """Make an empty pool of at most `size` connections, for which a thread waits at most `seconds`."""
         self.size = size
         self.connections: list[BaseDatabaseWrapper] = []
+        # Called with 1 when a connection is lent, and with -1 when it is given back.
+        self.observers: list[Callable[[int], None]] = []
         self._idle: list[BaseDatabaseWrapper] = []
         self._queue = FairQueue(size, sys.maxsize, seconds)
         self._local = threading.local()
@@ -77,6 +79,8 @@ class ConnectionPool:
         if borrowed.errors_occurred:
             borrowed.close()  # rather than asking it whether it still works, and which server it leads to
         self._idle.append(borrowed)
+        for observe in self.observers:
+            observe(-1)
         self._queue.release()
 
     def close(self) -> None:
@@ -89,6 +93,8 @@ class ConnectionPool:
             self._queue.acquire("")
         except QueueFullError:
             raise OperationalError("all database connections of this process stay in use") from None
+        for observe in self.observers:
+            observe(1)
         try:
             return self._idle.pop()  # the one used last, which is least likely to have been cut
         except IndexError:  # there are fewer than there may be

@@ -22,6 +22,7 @@ MIDDLEWARE = [
     # Only if needed: it costs every request something.
     *(["corsheaders.middleware.CorsMiddleware"] if settings.trusted_origins else []),
     "django.middleware.common.CommonMiddleware",
+    *(["metrics.middleware.serve"] if settings.metrics else []),
     *(["web.pages.middleware.PagesMiddleware"] if settings.pages else []),
     "web.middleware.guard",
     "web.middleware.lend_connection",

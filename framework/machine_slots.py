@@ -10,11 +10,12 @@ is stopped while it holds one delays the others, but does not block them: after 
 from __future__ import annotations
 
 import os
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from .private_folder import private_folder
 
 try:
     import fcntl
@@ -35,11 +36,7 @@ class MachineSlots:
         self.folder: Path | None = None
         if fcntl:
             with suppress(OSError):
-                folder = Path(tempfile.gettempdir(), f"{name}-{os.getuid()}")
-                folder.mkdir(mode=0o700, exist_ok=True)
-                # In a folder that everybody can write to, somebody else may have made it before.
-                if folder.lstat().st_uid == os.getuid() and not folder.is_symlink():
-                    self.folder = folder
+                self.folder = private_folder(name)
 
     @contextmanager
     def slot(self) -> Iterator[None]:

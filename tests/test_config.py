@@ -68,6 +68,7 @@ def test_example_lists_every_setting_with_its_default():
         ("PASSWORD_MIN_LENGTH", "8", 8),
         ("REAUTHENTICATION_MINUTES", "0", 0),
         ("THROTTLE", "off", False),
+        ("METRICS", "on", True),
         ("LOG_LEVEL", "DEBUG", "DEBUG"),
     ],
 )
@@ -202,6 +203,7 @@ def test_production_is_read(text):
         ("PASSWORD_MIN_LENGTH", "65"),
         ("REAUTHENTICATION_MINUTES", "1.5"),
         ("THROTTLE", "true"),
+        ("METRICS", "1"),
         ("LOG_LEVEL", "info"),
     ],
 )
@@ -318,7 +320,11 @@ def test_password_that_must_be_percent_encoded_is_refused_with_that_advice(passw
 
 @pytest.mark.parametrize(
     ("name", "url"),
-    [("REDIS_URL", "redis://localhost:6379/0"), ("DATABASE_URL", "postgresql://localhost/users")],
+    [
+        ("REDIS_URL", "redis://localhost:6379/0"),
+        ("DATABASE_URL", "postgresql://localhost/users"),
+        ("METRICS", "on"),
+    ],
 )
 def test_service_that_needs_an_extra_says_so(monkeypatch, name, url):
     monkeypatch.setattr("config.find_spec", lambda module: None)
@@ -401,7 +407,8 @@ def test_env_file_that_may_not_be_read_is_refused(tmp_path):
 
 
 def test_nothing_else_reads_the_environment():
-    sources = [path for folder in ("framework", "user", "web") for path in (BASE_DIR / folder).rglob("*.py")]
+    folders = ("framework", "metrics", "user", "web")
+    sources = [path for folder in folders for path in (BASE_DIR / folder).rglob("*.py")]
 
     readers = [
         path.name

@@ -7,7 +7,7 @@ import time
 import zlib
 from base64 import b64encode
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from functools import cache
 from typing import Any
 
@@ -42,6 +42,10 @@ OWN_SALT = re.compile("[A-Za-z0-9]{22,48}")
 # A function of a password, a salt and a number of rounds that returns the 32 bytes of PBKDF2-HMAC-SHA256.
 Pbkdf2 = Callable[[bytes, bytes, int], bytes]
 TRIAL_ROUNDS, TRIALS = 2000, 3
+
+# What each request enters while it waits for a hashing slot, and leaves with QueueFullError if it gets none:
+# empty, unless something measures that.
+wait_observers: list[Callable[[], AbstractContextManager[None]]] = []
 
 
 def pbkdf2_of_openssl(password: bytes, salt: bytes, rounds: int) -> bytes:
@@ -191,8 +195,13 @@ def hashing_slot(client: str) -> Iterator[None]:
     `service_unavailable` when the queue is full, or no slot was free within HASH_QUEUE_SECONDS.
     """
     give_connection_back()
-    try:
-        with hashing_queue().slot(client), machine_slots().slot():
-            yield
-    except QueueFullError as full:
-        raise Problem("service_unavailable", headers={"Retry-After": str(full.retry_after)}) from None
+    with ExitStack() as slots:
+        try:
+            with ExitStack() as wait:
+                for observe in wait_observers:
+                    wait.enter_context(observe())
+                slots.enter_context(hashing_queue().slot(client))
+                slots.enter_context(machine_slots().slot())
+        except QueueFullError as full:
+            raise Problem("service_unavailable", headers={"Retry-After": str(full.retry_after)}) from None
+        yield

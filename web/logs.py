@@ -7,6 +7,7 @@ path, which may be a password in the wrong place, and not the name that somebody
 import json
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
@@ -16,7 +17,12 @@ from utilmeta.core.request import Request
 from config import settings
 
 METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
+# What load balancers and Prometheus ask every few seconds.
+FREQUENT = ("/api/health", "/metrics")
 WARNINGS = frozenset(("login_failure", "throttled", "cross_site_request", "service_unavailable"))
+
+# Called with the record, the status and the seconds of each request: empty, unless something measures them.
+observers: list[Callable[["Record", int, float], None]] = []
 
 logger = logging.getLogger("demo-user")
 # What our log records do not contain need not be collected (Python's logging HOWTO, "Optimization").
@@ -39,13 +45,15 @@ class Record:
     start: float = field(default_factory=time.perf_counter)
 
     def write(self, status: int) -> None:
-        """Log the record at the end of its request."""
+        """Log the record at the end of its request, and tell the observers."""
+        seconds = time.perf_counter() - self.start
         if self.error and status == 500:
             self.event = "unhandled_error"
         elif status == 503:
             self.event = "service_unavailable"
-        # Load balancers send a health check every few seconds.
-        level = logging.DEBUG if (self.route or "").startswith("/api/health") else logging.INFO
+        for observe in observers:
+            observe(self, status, seconds)
+        level = logging.DEBUG if (self.route or "").startswith(FREQUENT) else logging.INFO
         if self.event in WARNINGS:
             level = logging.WARNING
         elif self.event == "unhandled_error":
@@ -53,17 +61,17 @@ class Record:
         if logger.isEnabledFor(level):
             # `logger.log` would also search the stack for the line that called it, which says nothing here.
             error = (type(self.error), self.error, self.error.__traceback__) if self.error else None
-            extra = {"fields": self.fields(status)}
+            extra = {"fields": self.fields(status, seconds)}
             logger.handle(logger.makeRecord(logger.name, level, "", 0, self.event, (), error, extra=extra))
 
-    def fields(self, status: int) -> dict[str, Any]:
-        """Return the fields of the record; the duration is in milliseconds."""
+    def fields(self, status: int, seconds: float) -> dict[str, Any]:
+        """Return the fields of the record of a request that took some seconds."""
         fields = {
             "request_id": self.request_id,
             "method": self.method if self.method in METHODS else "other",
             "route": self.route,
             "status": status,
-            "duration_ms": round((time.perf_counter() - self.start) * 1000, 1),
+            "duration_ms": round(seconds * 1000, 1),
             "user_id": self.user_id,
             "client": self.client,
             "cause": self.cause,

@@ -7,7 +7,8 @@ from django.core.handlers.wsgi import WSGIRequest
 
 from .logs import Record
 
-HEALTH_PATHS = ("/api/health", "/api/health/ready")
+# Load balancers and Prometheus know the service's address, and not its name.
+PATHS_FOR_ANY_HOST = ("/api/health", "/api/health/ready", "/metrics")
 
 
 class HttpRequest(WSGIRequest):
@@ -18,13 +19,12 @@ class HttpRequest(WSGIRequest):
     def get_host(self) -> str:
         """Return the request's host.
 
-        Raises DisallowedHost if it is not in ALLOWED_HOSTS, except for health checks: load balancers know
-        the service's address, and not its name.
+        Raises DisallowedHost if it is not in ALLOWED_HOSTS, except for health checks and metrics.
         """
         try:
             host: str = super().get_host()
         except DisallowedHost:
-            if self.path_info.removesuffix("/") not in HEALTH_PATHS:
+            if self.path_info.removesuffix("/") not in PATHS_FOR_ANY_HOST:
                 raise
             host = "localhost"
         return host
