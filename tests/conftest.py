@@ -32,6 +32,7 @@ os.environ.update(
         "SECRET_KEY": "only-for-tests-" + "k" * 50,
         "DATABASE_URL": database_url(NAME, FOLDER.name),
         "THROTTLE": "off",
+        "PASSKEYS": "on",
     }
 )
 

@@ -16,7 +16,9 @@ from utilmeta.core.request import Request
 from config import settings
 
 METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
-WARNINGS = frozenset(("login_failure", "throttled", "cross_site_request", "service_unavailable"))
+WARNINGS = frozenset(
+    ("login_failure", "passkey_failure", "throttled", "cross_site_request", "service_unavailable")
+)
 
 logger = logging.getLogger("demo-user")
 # What our log records do not contain need not be collected (Python's logging HOWTO, "Optimization").
@@ -33,6 +35,7 @@ class Record:
     request_id: str = field(default_factory=lambda: uuid4().hex)
     event: str = "request"
     user_id: int | None = None
+    reason: str | None = None
     refused_origin: str | None = None
     error: BaseException | None = None
     cause: str | None = None
@@ -66,6 +69,7 @@ class Record:
             "duration_ms": round((time.perf_counter() - self.start) * 1000, 1),
             "user_id": self.user_id,
             "client": self.client,
+            "reason": self.reason,
             "cause": self.cause,
             "refused_origin": self.refused_origin,
             "setting": "TRUSTED_ORIGINS" if self.refused_origin else None,
@@ -73,11 +77,14 @@ class Record:
         return {name: value for name, value in fields.items() if value is not None}
 
 
-def log_event(request: Request, event: str | None = None, user_id: int | None = None) -> None:
-    """Set the event and the user of a request's log record."""
+def log_event(
+    request: Request, event: str | None = None, user_id: int | None = None, reason: str | None = None
+) -> None:
+    """Set the event, the user and the reason of a request's log record."""
     record: Record = request.adaptor.request.record
     record.event = event or record.event
     record.user_id = user_id or record.user_id
+    record.reason = reason or record.reason
 
 
 class JsonFormatter(logging.Formatter):

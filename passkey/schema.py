@@ -1,0 +1,238 @@
+"""The fields of requests and responses: ours, and those that WebAuthn defines the JSON form of."""
+
+import re
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from datetime import datetime
+from typing import Any
+
+import utype
+
+from user.schema import EXAMPLE_TIME
+from web.faults import FaultError
+from web.json_body import STRICT
+
+NAME_MAX_LENGTH = 50
+# A browser may add members that WebAuthn has only in a later version: they are ignored.
+OF_THE_BROWSER = STRICT & utype.Options(addition=None, override=True)
+
+EXAMPLE_ID = "7FiUVx9lXQ3hk0nBq1o2Zw"
+EXAMPLE_CHALLENGE = "WyJhdXRoZW50aWNhdGlvbiIsbnVsbCwi"
+
+
+def to_base64url(value: bytes) -> str:
+    """Return bytes in base64url without padding."""
+    return urlsafe_b64encode(value).decode().rstrip("=")
+
+
+def from_base64url(text: str) -> bytes:
+    """Return the bytes of a Base64Url that was validated."""
+    return urlsafe_b64decode(text + "=" * (-len(text) % 4))
+
+
+class Base64Url(str, utype.Rule):
+    """Bytes in base64url (RFC 4648, section 5), without padding, and without stray bits at the end."""
+
+    max_length = 4096
+    message = "This must be base64url without padding, and not too long."
+    extra = {  # noqa: RUF012  (UtilMeta reads it from the class)
+        "pattern": "^[A-Za-z0-9_-]+$",
+        "maxLength": max_length,
+        "examples": [EXAMPLE_ID],
+    }
+
+    @classmethod
+    def post_validate(cls, value: str, context: Any = None) -> str:
+        """Refuse what the bytes would not be written as."""
+        fits = re.fullmatch("[A-Za-z0-9_-]+", value) and len(value) % 4 != 1
+        if not fits or to_base64url(from_base64url(value)) != value:
+            raise FaultError(cls.message)
+        return value
+
+
+class CredentialId(Base64Url):
+    """The id of a credential: 1,023 bytes at most (WebAuthn level 3, section 4)."""
+
+    max_length = 1364
+    extra = Base64Url.extra | {"maxLength": max_length}
+
+
+class AttestationObject(Base64Url):
+    """What an authenticator says of a new credential; with a chain of certificates, some kilobytes."""
+
+    max_length = 16_384
+    extra = Base64Url.extra | {"maxLength": max_length}
+
+
+class PasskeyName(str, utype.Rule):
+    """What a user calls a passkey."""
+
+    message = f"Use 1 to {NAME_MAX_LENGTH} printable characters, not all of them spaces."
+    extra = {  # noqa: RUF012  (UtilMeta reads it from the class)
+        "description": f"1 to {NAME_MAX_LENGTH} printable characters, not all of them spaces.",
+        "minLength": 1,
+        "maxLength": NAME_MAX_LENGTH,
+        "pattern": r"\S",
+        "examples": ["My phone"],
+    }
+
+    @classmethod
+    def post_validate(cls, value: str, context: Any = None) -> str:
+        """Refuse a name that nobody could read in a list."""
+        if not value.strip() or len(value) > NAME_MAX_LENGTH or not value.isprintable():
+            raise FaultError(cls.message)
+        return value
+
+
+class AttestationResponse(utype.Schema):
+    """The response of an authenticator to a registration."""
+
+    __options__ = OF_THE_BROWSER
+
+    client_data: Base64Url = utype.Field(alias="clientDataJSON")
+    attestation_object: AttestationObject = utype.Field(alias="attestationObject")
+
+
+class AssertionResponse(utype.Schema):
+    """The response of an authenticator to an authentication."""
+
+    __options__ = OF_THE_BROWSER
+
+    client_data: Base64Url = utype.Field(alias="clientDataJSON")
+    authenticator_data: Base64Url = utype.Field(alias="authenticatorData")
+    signature: Base64Url
+    user_handle: Base64Url | None = utype.Field(alias="userHandle", required=False, default=None)
+
+
+class CredentialSchema(utype.Schema):
+    """What a browser's PublicKeyCredential is in JSON (`toJSON()`)."""
+
+    __options__ = OF_THE_BROWSER
+
+    id: CredentialId
+    raw_id: CredentialId = utype.Field(alias="rawId")
+    type: str = utype.Field(enum=["public-key"])
+
+
+class NewCredentialSchema(CredentialSchema):
+    """A RegistrationResponseJSON, as `navigator.credentials.create()` makes it."""
+
+    __options__ = OF_THE_BROWSER
+
+    response: AttestationResponse
+
+
+class KnownCredentialSchema(CredentialSchema):
+    """An AuthenticationResponseJSON, as `navigator.credentials.get()` makes it."""
+
+    __options__ = OF_THE_BROWSER
+
+    response: AssertionResponse
+
+
+class NewPasskeySchema(utype.Schema):
+    """A new passkey."""
+
+    __options__ = STRICT
+
+    credential: NewCredentialSchema
+    name: PasskeyName = utype.Field(required=False, description="By default, the browser and its system.")
+
+
+class PasskeyLoginSchema(utype.Schema):
+    """A passkey, instead of a username and a password."""
+
+    __options__ = STRICT
+
+    credential: KnownCredentialSchema
+
+
+class PasskeyUpdateSchema(utype.Schema):
+    """Another name."""
+
+    __options__ = STRICT
+
+    name: PasskeyName
+
+
+class PasskeySchema(utype.Schema):
+    """A passkey of the current user."""
+
+    id: int = utype.Field(example=3)
+    name: str = utype.Field(example="Chrome on Android")
+    created_time: datetime = utype.Field(example=EXAMPLE_TIME)
+    last_used_time: datetime | None = utype.Field(
+        example=EXAMPLE_TIME, description="When it last logged its user in; null if it never has."
+    )
+    backed_up: bool = utype.Field(example=True, description="Whether it is synced to other devices.")
+
+
+class RelyingPartySchema(utype.Schema):
+    """The service."""
+
+    id: str = utype.Field(example="users.example.com")
+    name: str = utype.Field(example="demo-user")
+
+
+class UserEntitySchema(utype.Schema):
+    """The current user, as authenticators know them."""
+
+    id: str = utype.Field(example=EXAMPLE_ID, description="Random, in base64url.")
+    name: str = utype.Field(example="ada")
+    display_name: str = utype.Field(alias="displayName", example="ada")
+
+
+class AlgorithmSchema(utype.Schema):
+    """An algorithm of signatures."""
+
+    type: str = utype.Field(example="public-key")
+    alg: int = utype.Field(example=-7)
+
+
+class DescriptorSchema(utype.Schema):
+    """A passkey that there is."""
+
+    type: str = utype.Field(example="public-key")
+    id: str = utype.Field(example=EXAMPLE_ID)
+
+
+class SelectionSchema(utype.Schema):
+    """What a passkey must be."""
+
+    resident_key: str = utype.Field(alias="residentKey", example="required")
+    require_resident_key: bool = utype.Field(alias="requireResidentKey", example=True)
+    user_verification: str = utype.Field(alias="userVerification", example="required")
+
+
+class CreationOptionsSchema(utype.Schema):
+    """A PublicKeyCredentialCreationOptionsJSON, for `navigator.credentials.create()`."""
+
+    rp: RelyingPartySchema
+    user: UserEntitySchema
+    challenge: str = utype.Field(example=EXAMPLE_CHALLENGE)
+    algorithms: list[AlgorithmSchema] = utype.Field(alias="pubKeyCredParams")
+    timeout: int = utype.Field(example=300_000, description="In milliseconds.")
+    exclude_credentials: list[DescriptorSchema] = utype.Field(alias="excludeCredentials")
+    selection: SelectionSchema = utype.Field(alias="authenticatorSelection")
+    attestation: str = utype.Field(example="none")
+
+
+class RequestOptionsSchema(utype.Schema):
+    """A PublicKeyCredentialRequestOptionsJSON, for `navigator.credentials.get()`."""
+
+    challenge: str = utype.Field(example=EXAMPLE_CHALLENGE)
+    timeout: int = utype.Field(example=300_000, description="In milliseconds.")
+    rp_id: str = utype.Field(alias="rpId", example="users.example.com")
+    allow_credentials: list[DescriptorSchema] = utype.Field(
+        alias="allowCredentials", description="The passkeys of the current user; empty without a login."
+    )
+    user_verification: str = utype.Field(alias="userVerification", example="required")
+
+
+class AcceptedSchema(utype.Schema):
+    """The passkeys of the current user, for `PublicKeyCredential.signalAllAcceptedCredentials()`."""
+
+    rp_id: str = utype.Field(alias="rpId", example="users.example.com")
+    user_id: str | None = utype.Field(
+        alias="userId", example=EXAMPLE_ID, description="null if the user never began to add a passkey."
+    )
+    credential_ids: list[str] = utype.Field(alias="allAcceptedCredentialIds", example=[EXAMPLE_ID])
