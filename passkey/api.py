@@ -5,9 +5,10 @@ from utilmeta.core import api, request
 from user import auth
 from user.models import User
 from user.schema import UserSchema
+from web.operations import OPERATIONS
 from web.problems import NoContent
 
-from . import challenges, passkeys
+from . import challenges, operations, passkeys
 from .schema import (
     AcceptedSchema,
     CreationOptionsSchema,
@@ -35,8 +36,8 @@ class PasskeysAPI(api.API):
     def accepted(self, user: User = auth.user_config) -> AcceptedSchema:
         """Return what tells the browser which of your passkeys there are.
 
-        Pass it to `PublicKeyCredential.signalAllAcceptedCredentials()`: the browser then offers no passkey that
-        was deleted.
+        Pass it to `PublicKeyCredential.signalAllAcceptedCredentials()`: the browser then offers no passkey
+        that was deleted.
         """
         return passkeys.accepted(user)
 
@@ -64,7 +65,10 @@ class PasskeysAPI(api.API):
         user: User = auth.user_config,
         data: PasskeyUpdateSchema = request.Body,
     ) -> PasskeySchema:
-        """Rename a passkey."""
+        """Rename a passkey.
+
+        The name is for you alone.
+        """
         return passkeys.describe(passkeys.rename(user, id, data.name))
 
     @api.delete("{id}")
@@ -108,3 +112,6 @@ class PasskeysAPI(api.API):
         The session then counts as freshly logged in. The options must have been requested in this session.
         """
         return UserSchema.init(passkeys.reauthenticate(self.request, user, data.credential))
+
+
+OPERATIONS.update(operations.OPERATIONS)

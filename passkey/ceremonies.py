@@ -74,9 +74,9 @@ class Assertion:
 
 def read_new(credential: NewCredentialSchema) -> NewCredential:
     """Return a new credential; raise MalformedError if it cannot be read."""
-    client = read_client_data(credential.response.client_data)
+    client = read_client_data(credential.response.clientDataJSON)
     with malformed("response.attestationObject", "malformed_attestation_object"):
-        raw = from_base64url(credential.response.attestation_object)
+        raw = from_base64url(credential.response.attestationObject)
         authenticator = webauthn.AttestationObject(raw).auth_data
         data = authenticator.credential_data
         if not data:
@@ -84,7 +84,7 @@ def read_new(credential: NewCredentialSchema) -> NewCredential:
         if data.public_key.ALGORITHM in ALGORITHMS:
             with suppress(InvalidSignature):
                 data.public_key.verify(b"", b"")  # raises something else for a key that is none
-    if not to_base64url(data.credential_id) == credential.id == credential.raw_id:
+    if not to_base64url(data.credential_id) == credential.id == credential.rawId:
         raise MalformedError("id", "id_of_another_credential")
     return NewCredential(client, authenticator, credential.id, data.public_key)
 
@@ -92,13 +92,13 @@ def read_new(credential: NewCredentialSchema) -> NewCredential:
 def read_assertion(credential: KnownCredentialSchema) -> Assertion:
     """Return the assertion of a credential; raise MalformedError if it cannot be read."""
     response = credential.response
-    client = read_client_data(response.client_data)
+    client = read_client_data(response.clientDataJSON)
     with malformed("response.authenticatorData", "malformed_authenticator_data"):
-        authenticator = webauthn.AuthenticatorData(from_base64url(response.authenticator_data))
-    if credential.id != credential.raw_id:
+        authenticator = webauthn.AuthenticatorData(from_base64url(response.authenticatorData))
+    if credential.id != credential.rawId:
         raise MalformedError("rawId", "id_of_another_credential")
     signature = from_base64url(response.signature)
-    return Assertion(client, authenticator, credential.id, signature, response.user_handle)
+    return Assertion(client, authenticator, credential.id, signature, response.userHandle)
 
 
 def read_client_data(text: str) -> ClientData:

@@ -12,8 +12,8 @@ from web.faults import FaultError
 from web.json_body import STRICT
 
 NAME_MAX_LENGTH = 50
-# A browser may add members that WebAuthn has only in a later version: they are ignored.
-OF_THE_BROWSER = STRICT & utype.Options(addition=None, override=True)
+# What a later version of WebAuthn adds to the objects of a browser is taken, and not looked at.
+OF_THE_BROWSER = STRICT & utype.Options(addition=True, override=True)
 
 EXAMPLE_ID = "7FiUVx9lXQ3hk0nBq1o2Zw"
 EXAMPLE_CHALLENGE = "WyJhdXRoZW50aWNhdGlvbiIsbnVsbCwi"
@@ -88,8 +88,8 @@ class AttestationResponse(utype.Schema):
 
     __options__ = OF_THE_BROWSER
 
-    client_data: Base64Url = utype.Field(alias="clientDataJSON")
-    attestation_object: AttestationObject = utype.Field(alias="attestationObject")
+    clientDataJSON: Base64Url
+    attestationObject: AttestationObject
 
 
 class AssertionResponse(utype.Schema):
@@ -97,10 +97,10 @@ class AssertionResponse(utype.Schema):
 
     __options__ = OF_THE_BROWSER
 
-    client_data: Base64Url = utype.Field(alias="clientDataJSON")
-    authenticator_data: Base64Url = utype.Field(alias="authenticatorData")
+    clientDataJSON: Base64Url
+    authenticatorData: Base64Url
     signature: Base64Url
-    user_handle: Base64Url | None = utype.Field(alias="userHandle", required=False, default=None)
+    userHandle: Base64Url | None = utype.Field(required=False, default=None)
 
 
 class CredentialSchema(utype.Schema):
@@ -109,7 +109,7 @@ class CredentialSchema(utype.Schema):
     __options__ = OF_THE_BROWSER
 
     id: CredentialId
-    raw_id: CredentialId = utype.Field(alias="rawId")
+    rawId: CredentialId
     type: str = utype.Field(enum=["public-key"])
 
 
@@ -135,7 +135,7 @@ class NewPasskeySchema(utype.Schema):
     __options__ = STRICT
 
     credential: NewCredentialSchema
-    name: PasskeyName = utype.Field(required=False, description="By default, the browser and its system.")
+    name: PasskeyName = utype.Field(required=False, description="If left out, the browser and its system.")
 
 
 class PasskeyLoginSchema(utype.Schema):
@@ -178,7 +178,7 @@ class UserEntitySchema(utype.Schema):
 
     id: str = utype.Field(example=EXAMPLE_ID, description="Random, in base64url.")
     name: str = utype.Field(example="ada")
-    display_name: str = utype.Field(alias="displayName", example="ada")
+    displayName: str = utype.Field(example="ada")
 
 
 class AlgorithmSchema(utype.Schema):
@@ -198,9 +198,9 @@ class DescriptorSchema(utype.Schema):
 class SelectionSchema(utype.Schema):
     """What a passkey must be."""
 
-    resident_key: str = utype.Field(alias="residentKey", example="required")
-    require_resident_key: bool = utype.Field(alias="requireResidentKey", example=True)
-    user_verification: str = utype.Field(alias="userVerification", example="required")
+    residentKey: str = utype.Field(example="required")
+    requireResidentKey: bool = utype.Field(example=True)
+    userVerification: str = utype.Field(example="required")
 
 
 class CreationOptionsSchema(utype.Schema):
@@ -209,10 +209,10 @@ class CreationOptionsSchema(utype.Schema):
     rp: RelyingPartySchema
     user: UserEntitySchema
     challenge: str = utype.Field(example=EXAMPLE_CHALLENGE)
-    algorithms: list[AlgorithmSchema] = utype.Field(alias="pubKeyCredParams")
+    pubKeyCredParams: list[AlgorithmSchema]
     timeout: int = utype.Field(example=300_000, description="In milliseconds.")
-    exclude_credentials: list[DescriptorSchema] = utype.Field(alias="excludeCredentials")
-    selection: SelectionSchema = utype.Field(alias="authenticatorSelection")
+    excludeCredentials: list[DescriptorSchema]
+    authenticatorSelection: SelectionSchema
     attestation: str = utype.Field(example="none")
 
 
@@ -221,18 +221,18 @@ class RequestOptionsSchema(utype.Schema):
 
     challenge: str = utype.Field(example=EXAMPLE_CHALLENGE)
     timeout: int = utype.Field(example=300_000, description="In milliseconds.")
-    rp_id: str = utype.Field(alias="rpId", example="users.example.com")
-    allow_credentials: list[DescriptorSchema] = utype.Field(
-        alias="allowCredentials", description="The passkeys of the current user; empty without a login."
+    rpId: str = utype.Field(example="users.example.com")
+    allowCredentials: list[DescriptorSchema] = utype.Field(
+        description="The passkeys of the current user; empty without a login."
     )
-    user_verification: str = utype.Field(alias="userVerification", example="required")
+    userVerification: str = utype.Field(example="required")
 
 
 class AcceptedSchema(utype.Schema):
     """The passkeys of the current user, for `PublicKeyCredential.signalAllAcceptedCredentials()`."""
 
-    rp_id: str = utype.Field(alias="rpId", example="users.example.com")
-    user_id: str | None = utype.Field(
-        alias="userId", example=EXAMPLE_ID, description="null if the user never began to add a passkey."
+    rpId: str = utype.Field(example="users.example.com")
+    userId: str | None = utype.Field(
+        example=EXAMPLE_ID, description="null if the user never began to add a passkey."
     )
-    credential_ids: list[str] = utype.Field(alias="allAcceptedCredentialIds", example=[EXAMPLE_ID])
+    allAcceptedCredentialIds: list[str] = utype.Field(example=[EXAMPLE_ID])
