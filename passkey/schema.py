@@ -9,11 +9,9 @@ import utype
 
 from user.schema import EXAMPLE_TIME
 from web.faults import FaultError
-from web.json_body import STRICT
+from web.json_body import OPEN, STRICT
 
 NAME_MAX_LENGTH = 50
-# What a later version of WebAuthn adds to the objects of a browser is taken, and not looked at.
-OF_THE_BROWSER = STRICT & utype.Options(addition=True, override=True)
 
 EXAMPLE_ID = "7FiUVx9lXQ3hk0nBq1o2Zw"
 EXAMPLE_CHALLENGE = "WyJhdXRoZW50aWNhdGlvbiIsbnVsbCwi"
@@ -86,7 +84,7 @@ class PasskeyName(str, utype.Rule):
 class AttestationResponse(utype.Schema):
     """The response of an authenticator to a registration."""
 
-    __options__ = OF_THE_BROWSER
+    __options__ = OPEN
 
     clientDataJSON: Base64Url
     attestationObject: AttestationObject
@@ -95,7 +93,7 @@ class AttestationResponse(utype.Schema):
 class AssertionResponse(utype.Schema):
     """The response of an authenticator to an authentication."""
 
-    __options__ = OF_THE_BROWSER
+    __options__ = OPEN
 
     clientDataJSON: Base64Url
     authenticatorData: Base64Url
@@ -106,7 +104,7 @@ class AssertionResponse(utype.Schema):
 class CredentialSchema(utype.Schema):
     """What a browser's PublicKeyCredential is in JSON (`toJSON()`)."""
 
-    __options__ = OF_THE_BROWSER
+    __options__ = OPEN
 
     id: CredentialId
     rawId: CredentialId
@@ -116,7 +114,7 @@ class CredentialSchema(utype.Schema):
 class NewCredentialSchema(CredentialSchema):
     """A RegistrationResponseJSON, as `navigator.credentials.create()` makes it."""
 
-    __options__ = OF_THE_BROWSER
+    __options__ = OPEN
 
     response: AttestationResponse
 
@@ -124,7 +122,7 @@ class NewCredentialSchema(CredentialSchema):
 class KnownCredentialSchema(CredentialSchema):
     """An AuthenticationResponseJSON, as `navigator.credentials.get()` makes it."""
 
-    __options__ = OF_THE_BROWSER
+    __options__ = OPEN
 
     response: AssertionResponse
 

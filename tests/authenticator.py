@@ -58,6 +58,11 @@ class Authenticator:
         self.cose, generate = KINDS[self.alg]
         self.key = generate()
 
+    @property
+    def id(self) -> str:
+        """The id of the credential, in base64url."""
+        return encode(self.credential_id)
+
     def data(self, attested: bytes = b"", *, flags: int | None = None, rp_id: str | None = None) -> bytes:
         """Return authenticator data."""
         flags = (self.flags if flags is None else flags) | (AT if attested else 0)
@@ -84,8 +89,8 @@ class Authenticator:
         authenticator_data = self.data(self.attested()) if data is None else data
         attestation = {"fmt": "none", "attStmt": {}, "authData": authenticator_data}
         return {
-            "id": encode(self.credential_id),
-            "rawId": encode(self.credential_id),
+            "id": self.id,
+            "rawId": self.id,
             "type": "public-key",
             "authenticatorAttachment": "platform",
             "clientExtensionResults": {"credProps": {"rk": True}},
@@ -102,8 +107,8 @@ class Authenticator:
         authenticator_data = self.data() if data is None else data
         signature = self.sign(authenticator_data + hashlib.sha256(client).digest())
         return {
-            "id": encode(self.credential_id),
-            "rawId": encode(self.credential_id),
+            "id": self.id,
+            "rawId": self.id,
             "type": "public-key",
             "authenticatorAttachment": None,
             "clientExtensionResults": {},

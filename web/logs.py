@@ -36,6 +36,7 @@ class Record:
     event: str = "request"
     user_id: int | None = None
     reason: str | None = None
+    kept: dict[str, int] | None = None
     refused_origin: str | None = None
     error: BaseException | None = None
     cause: str | None = None
@@ -70,6 +71,7 @@ class Record:
             "user_id": self.user_id,
             "client": self.client,
             "reason": self.reason,
+            "kept": self.kept,
             "cause": self.cause,
             "refused_origin": self.refused_origin,
             "setting": "TRUSTED_ORIGINS" if self.refused_origin else None,
@@ -78,13 +80,19 @@ class Record:
 
 
 def log_event(
-    request: Request, event: str | None = None, user_id: int | None = None, reason: str | None = None
+    request: Request,
+    event: str | None = None,
+    user_id: int | None = None,
+    *,
+    reason: str | None = None,
+    kept: dict[str, int] | None = None,
 ) -> None:
-    """Set the event, the user and the reason of a request's log record."""
+    """Set what a request's log record says: its event, its user, why it failed, and what rows it kept."""
     record: Record = request.adaptor.request.record
     record.event = event or record.event
     record.user_id = user_id or record.user_id
     record.reason = reason or record.reason
+    record.kept = kept or record.kept
 
 
 class JsonFormatter(logging.Formatter):
