@@ -39,7 +39,9 @@ service = UtilMeta(
 # UtilMeta installs packages that it misses while it runs, unless told not to.
 service.use(Preference(dependencies_auto_install_disabled=True))
 service.use(TIME)
-APPS = ["user", "passkey"] if settings.passkeys else ["user"]
+APPS = ["user"]
+if settings.passkeys:
+    APPS.append("passkey")
 service.use(DjangoSettings(secret_key=settings.secret_key, apps=APPS, middleware=MIDDLEWARE, extra=SETTINGS))
 service.use(DatabaseConnections({"default": Database(**settings.database)}))
 service.register_command(ServiceCommand)

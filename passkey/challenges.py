@@ -9,7 +9,7 @@ import secrets
 from datetime import timedelta
 
 from django.core import signing
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError
 from django.utils import timezone
 from utilmeta.core.api.plugins.base import APIPlugin
 from utilmeta.core.request import Request
@@ -89,8 +89,7 @@ def use(challenge: bytes) -> None:
         challenge_hash=hash_key(challenge.decode()), expiry_time=timezone.now() + CHALLENGE_AGE
     )
     try:
-        with transaction.atomic():
-            used.save(force_insert=True)
+        used.save(force_insert=True)
     except IntegrityError:
         raise ChallengeError("challenge_used") from None
 

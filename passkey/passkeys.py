@@ -4,13 +4,14 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from django.db import Error, transaction
+from django.db import Error, IntegrityError, transaction
 from django.db.models import Q
 from django.utils import timezone
 from utilmeta import service
 from utilmeta.core.request import Request
 
 from config import settings
+from framework.integrity import taken_columns
 from user import auth, browsers, rate_limits
 from user.models import User
 from user.queries import end_surplus_sessions, lock
@@ -146,12 +147,10 @@ def register(request: Request, user: User, data: NewPasskeySchema) -> Passkey:
         ceremonies.verify_new(new)
         challenges.check(request, new.client.challenge, REGISTRATION, in_session=True)
         with locked(user):
-            if Passkey.objects.filter(credential_id=new.credential_id).exists():
-                raise RefusedError("credential_exists")
             if Passkey.objects.filter(user=user).count() >= MAX_PASSKEYS:
                 raise Problem("conflict", TOO_MANY)
             challenges.use(new.client.challenge)
-            passkey = Passkey.objects.create(
+            passkey = Passkey(
                 user=user,
                 credential_id=new.credential_id,
                 public_key=new.public_key_bytes,
@@ -160,8 +159,19 @@ def register(request: Request, user: User, data: NewPasskeySchema) -> Passkey:
                 backup_eligible=new.authenticator.is_backup_eligible(),
                 backed_up=new.authenticator.is_backed_up(),
             )
+            insert(passkey)
     log_event(request, "passkey_created")
     return passkey
+
+
+def insert(passkey: Passkey) -> None:
+    """Insert a passkey; raise RefusedError if there is one with that id, of whatever user."""
+    try:
+        passkey.save(force_insert=True)
+    except IntegrityError as error:
+        if "credential_id" not in (taken_columns(error) or ()):
+            raise
+        raise RefusedError("credential_exists") from None
 
 
 def default_name(request: Request) -> str:
