@@ -1,6 +1,7 @@
 """Passkeys: whatever breaks a rule of WebAuthn level 3, section 7, is refused, logged and stored nowhere."""
 
 import json
+import re
 import secrets
 from types import SimpleNamespace
 
@@ -34,6 +35,7 @@ from .authenticator import (
     register,
     send_new,
 )
+from .markdown import read, table
 from .support import OTHER_PASSWORD, assert_problem, login
 
 SYNCED = UP | UV | BE | BS
@@ -772,3 +774,14 @@ def test_surplus_sessions_that_cannot_be_ended_do_not_undo_the_login(client, pho
     monkeypatch.setattr(passkeys, "end_surplus_sessions", fail)
 
     assert log_in(client, phone).status_code == 200
+
+
+def test_every_reason_is_explained():
+    rows = table("docs/passkeys.md", "What is checked")
+    listed = {name.strip("` ") for names, _ in rows for name in names.split(",")}
+    source = "".join(read(f"passkey/{name}.py") for name in ("ceremonies", "challenges", "passkeys"))
+
+    raised = re.findall(r'(?:RefusedError|ChallengeError)\(\s*"(\w+)"', source)
+    raised += re.findall(r'(?:MalformedError|malformed)\(\s*"[\w.]+", "(\w+)"', source)
+
+    assert listed == {*raised, "counter_went_back"}
