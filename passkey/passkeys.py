@@ -11,7 +11,6 @@ from utilmeta import service
 from utilmeta.core.request import Request
 
 from config import settings
-from framework.integrity import taken_columns
 from user import auth, browsers, rate_limits
 from user.models import User
 from user.queries import end_surplus_sessions, lock
@@ -168,9 +167,7 @@ def insert(passkey: Passkey) -> None:
     """Insert a passkey; raise RefusedError if there is one with that id, of whatever user."""
     try:
         passkey.save(force_insert=True)
-    except IntegrityError as error:
-        if "credential_id" not in (taken_columns(error) or ()):
-            raise
+    except IntegrityError:  # of the id: the user is locked, and so exists
         raise RefusedError("credential_exists") from None
 
 
