@@ -1,5 +1,7 @@
 """A typed client of the service: one class, with a method for each endpoint under `/api/user`.
 
+What of `/api/passkeys` needs no browser is there too.
+
 It needs httpx (`pip install httpx`) and nothing else of this project, so you can copy this file.
 """
 
@@ -15,6 +17,7 @@ import httpx
 Result = TypeVar("Result")
 
 PATH = "/api/user"
+PASSKEYS_PATH = "/api/passkeys"
 # What reading a response raises that is not the service's own.
 NOT_OF_THE_SERVICE = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
 
@@ -50,6 +53,21 @@ class RecoveryCode:
 
     recovery_code: str = field(repr=False)
     created_time: datetime
+
+
+@dataclass(frozen=True)
+class Passkey:
+    """A passkey of the current user; all times are in UTC.
+
+    `last_used_time` is None if it was never used to log in. `backed_up` tells whether it is synced to other
+    devices.
+    """
+
+    id: int
+    name: str
+    created_time: datetime
+    last_used_time: datetime | None
+    backed_up: bool
 
 
 class ClientError(Exception):
@@ -181,6 +199,23 @@ class UserClient:
         body = {"username": username, "recovery_code": recovery_code, "password": password}
         return self._user("POST", "/recover", body)
 
+    def passkeys(self) -> list[Passkey]:
+        """Return the passkeys of the current user, the oldest first.
+
+        Like the other methods for passkeys, it raises ProblemError `not_found` if the service has them off.
+        """
+        response = self._send("GET", path=PASSKEYS_PATH)
+        return _parse(response, lambda body: [_passkey(each) for each in body])
+
+    def rename_passkey(self, passkey_id: int, name: str) -> Passkey:
+        """Give a passkey of the current user another name."""
+        response = self._send("PUT", f"/{passkey_id}", {"name": name}, path=PASSKEYS_PATH)
+        return _parse(response, _passkey)
+
+    def delete_passkey(self, passkey_id: int) -> None:
+        """Delete a passkey of the current user. Needs a fresh login."""
+        self._nothing("DELETE", f"/{passkey_id}", path=PASSKEYS_PATH)
+
     def close(self) -> None:
         """Close the connections; the session stays live."""
         self._http.close()
@@ -193,22 +228,24 @@ class UserClient:
         """Close the connections."""
         self.close()
 
-    def _nothing(self, method: str, path: str = "") -> None:
-        response = self._send(method, path)
+    def _nothing(self, method: str, below: str = "", path: str = PATH) -> None:
+        response = self._send(method, below, path=path)
         if response.content:
             raise UnexpectedResponseError(response.status_code)
 
-    def _user(self, method: str, path: str = "", body: dict[str, str] | None = None) -> User:
-        response = self._send(method, path, body)
+    def _user(self, method: str, below: str = "", body: dict[str, str] | None = None) -> User:
+        response = self._send(method, below, body)
         if response.url.scheme == "http" and any(cookie.secure for cookie in response.cookies.jar):
             raise InsecureAddressError(
                 f"{self._http.base_url} cannot keep a session: its cookie is sent over https:// only"
             )
         return _parse(response, lambda body: User(body["id"], body["username"], _time(body["signup_time"])))
 
-    def _send(self, method: str, path: str, body: dict[str, str] | None = None) -> httpx.Response:
+    def _send(
+        self, method: str, below: str = "", body: dict[str, str] | None = None, path: str = PATH
+    ) -> httpx.Response:
         try:
-            response = self._http.request(method, PATH + path, json=body)
+            response = self._http.request(method, path + below, json=body)
         except httpx.RequestError as error:
             raise NoResponseError(f"no response from {self._http.base_url} ({error})") from error
         if response.status_code not in (httpx.codes.OK, httpx.codes.NO_CONTENT):
@@ -223,6 +260,17 @@ def _time(text: str) -> datetime:
 def _session(members: dict[str, Any]) -> Session:
     times = {name: _time(members[name]) for name in ("created_time", "last_activity", "expiry_time")}
     return Session(id=members["id"], client=members["client"], current=members["current"], **times)
+
+
+def _passkey(members: dict[str, Any]) -> Passkey:
+    used = members["last_used_time"]
+    return Passkey(
+        id=members["id"],
+        name=members["name"],
+        created_time=_time(members["created_time"]),
+        last_used_time=None if used is None else _time(used),
+        backed_up=members["backed_up"],
+    )
 
 
 def _parse(response: httpx.Response, read: Callable[[Any], Result]) -> Result:

@@ -42,6 +42,7 @@ RESERVED_USERNAMES = (
     "no-reply,noreply,official,operator,owner,postmaster,privacy,root,sales,security,service,staff,support,"
     "sysadmin,system,team,trouble,usenet,uucp,webmaster,www"
 )
+DOMAIN_NAME = r"[a-z0-9-]+(\.[a-z0-9-]+)*"
 HOST_NAME = r"([a-z0-9-]+(\.[a-z0-9-]+)*|\[[0-9a-f:.]+\])"
 # A name in DNS has at most 253 characters, which are 255 octets as it is sent (RFC 1035, section 2.3.4).
 ORIGIN_MAX_LENGTH = len("capacitor://:65535") + 253
@@ -154,6 +155,32 @@ def _origins(text: str) -> list[str]:
     return origins
 
 
+def _secure_origins(text: str) -> list[str]:
+    """Return origins that browsers hold for secure: https, or localhost."""
+    origins = _origins(text)
+    for origin in origins:
+        parts = urlsplit(origin)
+        if parts.scheme != "https" and (parts.scheme, parts.hostname) != ("http", "localhost"):
+            raise ValueError
+    return origins
+
+
+def _domain(text: str) -> str:
+    if text and not is_domain(text):
+        raise ValueError
+    return text
+
+
+def is_domain(host: str) -> bool:
+    """Return whether a host is a name, and neither an IP address nor a pattern."""
+    return bool(re.fullmatch(DOMAIN_NAME, host)) and not host.rpartition(".")[2].isdigit()
+
+
+def is_within(host: str, domain: str) -> bool:
+    """Return whether a host is a domain or, if that has two labels or more, a name below it."""
+    return host == domain or ("." in domain and host.endswith(f".{domain}"))
+
+
 def _cookie_name(text: str) -> str:
     # Browsers match the two prefixes case-insensitively (RFC 6265bis, section 5.7).
     if not re.fullmatch("(?!__(?:host|secure)-)[a-z0-9_-]{1,64}", text, re.IGNORECASE | re.ASCII):
@@ -237,6 +264,12 @@ def _postgresql(url: str) -> dict[str, Any]:
     }
 
 
+def _passkeys(text: str) -> bool:
+    if _switch(text) and not find_spec("fido2"):
+        raise ValueError
+    return _switch(text)
+
+
 def _setting(default: str, takes: str, parse: Callable[[str], Any], *, secret: bool = False) -> Any:
     metadata = {"default": default, "takes": takes, "parse": parse, "secret": secret}
     return field(metadata=metadata, repr=not secret)
@@ -298,6 +331,13 @@ class Settings:
     throttle: bool = _setting("on", "on or off", _switch)
     pages: bool = _setting("on", "on or off", _switch)
     metrics: bool = _setting("off", "on, with the extra `metrics` installed, or off", _metrics)
+    passkeys: bool = _setting("off", "on or off, and on only with the extra `passkeys` installed", _passkeys)
+    passkey_rp_id: str = _setting("", "a domain like example.com", _domain)
+    passkey_origins: list[str] = _setting(
+        "",
+        "https:// origins, or http://localhost:PORT, separated by single commas, each once",
+        _secure_origins,
+    )
     utilmeta_patches: bool = _setting("on", "on or off", _switch)
     log_level: str = _setting("INFO", "DEBUG, INFO, WARNING, ERROR or CRITICAL", _log_level)
 
@@ -348,6 +388,8 @@ class Settings:
         if not settings.production:
             settings.secret_key = settings.secret_key or DEVELOPMENT_SECRET_KEY
         settings._check_keys()
+        if settings.passkeys:
+            settings._complete_passkeys()
         return settings
 
     def _check_keys(self) -> None:
@@ -359,6 +401,43 @@ class Settings:
                 raise ConfigError(
                     f"{name} takes {SECRET_KEY_MIN_LENGTH} characters or more, your own, in production."
                 )
+
+    def _complete_passkeys(self) -> None:
+        """Derive what is left out of the settings of passkeys, and check that they fit the others.
+
+        The id of the relying party is a suffix of the host of each origin (WebAuthn level 3, section 5.1.2).
+        """
+        names = [host for host in self.allowed_hosts if is_domain(host)]
+        patterns = [host for host in self.allowed_hosts if host.startswith((".", "*"))]
+        only = names[0] if len(names) == 1 and not patterns else ""
+        self.passkey_rp_id = self.passkey_rp_id or only
+        if not self.passkey_rp_id:
+            raise ConfigError("PASSKEY_RP_ID is required, unless ALLOWED_HOSTS has just one domain name.")
+        if not any(
+            host == "*" or is_within(host.removeprefix("."), self.passkey_rp_id)
+            for host in self.allowed_hosts
+        ):
+            raise ConfigError("PASSKEY_RP_ID takes a domain of ALLOWED_HOSTS, or one that is above it.")
+        if not self.passkey_origins:
+            if not only:
+                raise ConfigError(
+                    "PASSKEY_ORIGINS is required, unless ALLOWED_HOSTS has just one domain name."
+                )
+            local = only == "localhost" and not self.production
+            self.passkey_origins = [f"http://localhost:{self.port}" if local else f"https://{only}"]
+        for origin in self.passkey_origins:
+            host = urlsplit(origin).hostname or ""
+            if not is_within(host, self.passkey_rp_id):
+                raise ConfigError("PASSKEY_ORIGINS takes origins on PASSKEY_RP_ID, or on a subdomain of it.")
+            if not (
+                origin in self.trusted_origins or any(_allows(each, host) for each in self.allowed_hosts)
+            ):
+                raise ConfigError("PASSKEY_ORIGINS takes origins of ALLOWED_HOSTS or of TRUSTED_ORIGINS.")
+
+
+def _allows(pattern: str, host: str) -> bool:
+    """Return whether an item of ALLOWED_HOSTS allows a host, as Django reads it."""
+    return pattern in ("*", host) or (pattern.startswith(".") and f".{host}".endswith(pattern))
 
 
 def _read_secret(name: str, environ: Mapping[str, str | None]) -> str | None:

@@ -39,9 +39,10 @@ service = UtilMeta(
 # UtilMeta installs packages that it misses while it runs, unless told not to.
 service.use(Preference(dependencies_auto_install_disabled=True))
 service.use(TIME)
-service.use(
-    DjangoSettings(secret_key=settings.secret_key, apps=["user"], middleware=MIDDLEWARE, extra=SETTINGS)
-)
+APPS = ["user"]
+if settings.passkeys:
+    APPS.append("passkey")
+service.use(DjangoSettings(secret_key=settings.secret_key, apps=APPS, middleware=MIDDLEWARE, extra=SETTINGS))
 service.use(DatabaseConnections({"default": Database(**settings.database)}))
 service.register_command(ServiceCommand)
 service.setup()
@@ -54,12 +55,17 @@ from web.health import HealthAPI  # noqa: E402
 from web.problems import QuietResponse, answer_with_problem  # noqa: E402
 from web.request import HttpRequest  # noqa: E402
 
+if settings.passkeys:
+    from passkey.api import PasskeysAPI
+
 
 class RootAPI(api.API):
     """Everything under /api."""
 
     user: UserAPI
     health: HealthAPI
+    if settings.passkeys:
+        passkeys: PasskeysAPI
 
     response = QuietResponse
     handle_error = answer_with_problem

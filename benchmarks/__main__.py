@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from . import growth, loads, processes, rush
+from . import growth, loads, passkeys, processes, rush
 from .tables import Table
 
 # name: (what it does, what is run, the options that it takes)
@@ -21,6 +21,11 @@ BENCHMARKS: dict[str, tuple[str, Callable[[argparse.Namespace], Table], tuple[st
     "rush": (
         "many users who log in at once, at the real cost of a hash",
         rush.rush,
+        ("server", "workers", "clients"),
+    ),
+    "passkeys": (
+        "logins with a passkey, beside logins with a password",
+        passkeys.passkeys,
         ("server", "workers", "clients"),
     ),
     "cpu": ("CPU of each request, in a process without a socket", processes.cpu, ("requests",)),

@@ -68,11 +68,11 @@ def a_database(server: str) -> Iterator[str]:
             connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
-def migrated(url: str) -> str:
+def migrated(url: str, **settings: str) -> str:
     """Make the tables; return the URL. Raises RuntimeError when that fails."""
     command = [sys.executable, "-m", "django", "migrate", "--verbosity", "0", "--settings", "server"]
     done = subprocess.run(
-        command, cwd=BASE_DIR, env=environment(url), capture_output=True, text=True, check=False
+        command, cwd=BASE_DIR, env=environment(url, **settings), capture_output=True, text=True, check=False
     )
     if done.returncode:
         raise RuntimeError(f"the tables were not made: {(done.stderr.strip() or 'no word').splitlines()[-1]}")

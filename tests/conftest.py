@@ -32,6 +32,7 @@ os.environ.update(
         "SECRET_KEY": "only-for-tests-" + "k" * 50,
         "DATABASE_URL": database_url(NAME, FOLDER.name),
         "THROTTLE": "off",
+        "PASSKEYS": "on",
     }
 )
 
@@ -49,6 +50,9 @@ from django.test import RequestFactory  # noqa: E402
 
 utilmeta._cmd_env = True  # as under `meta`: the database is made below
 from server import app  # noqa: E402
+
+# isort: split
+from passkey.models import UsedChallenge  # noqa: E402
 from user import rate_limits  # noqa: E402
 from user.models import Session, User  # noqa: E402
 from web import logs  # noqa: E402
@@ -72,6 +76,7 @@ def _clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     Session.objects.all().delete()
     User.objects.all().delete()
+    UsedChallenge.objects.all().delete()
     rate_limits.limiter.local.storage.reset()
 
 

@@ -126,6 +126,7 @@ class Process:
         self.environment = os.environ | {
             "PORT": str(port),
             "PYTHONUNBUFFERED": "1",
+            "PASSKEYS": "off",  # the default, which this process does not have
             "DATABASE_URL": f"sqlite:///{log.parent}/db.sqlite3",
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             **settings,
@@ -186,7 +187,8 @@ def run(
     *command: str, cwd: Path = BASE_DIR, stdin: str = "", without: Sequence[str] = (), **settings: str
 ) -> subprocess.CompletedProcess[str]:
     """Run a command of the project to its end, in this environment with, and without, some settings."""
-    environment = {name: value for name, value in os.environ.items() if name not in without} | settings
+    environment = {name: value for name, value in os.environ.items() if name not in without}
+    environment |= {"PASSKEYS": "off"} | settings
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
     return subprocess.run(
         command,

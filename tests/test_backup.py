@@ -26,12 +26,22 @@ DEVELOPMENT = {"UTILMETA_PRODUCTION": "0"}
 sqlite = pytest.mark.skipif(bool(SERVER), reason="it is about SQLite's files")
 
 
+@pytest.fixture(scope="module")
+def migrated(tmp_path_factory) -> Path:
+    """An empty database with every migration that the commands know: those of passkeys, too."""
+    path: Path = tmp_path_factory.mktemp("migrated") / "db.sqlite3"
+    assert run("meta", "migrate", DATABASE_URL=f"sqlite:///{path}", PASSKEYS="on").returncode == 0
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("PRAGMA journal_mode = DELETE")  # one file, as the example is
+    return path
+
+
 @pytest.fixture
-def path(tmp_path, monkeypatch) -> Path:
+def path(tmp_path, monkeypatch, migrated) -> Path:
     """The database of the commands: an empty one, in a folder of its own."""
     (tmp_path / "data").mkdir()
     path = tmp_path / "data" / "db.sqlite3"
-    shutil.copy(BASE_DIR / "db.sqlite3.example", path)
+    shutil.copy(migrated, path)
     monkeypatch.setitem(connection.settings_dict, "NAME", str(path))
     return path
 

@@ -23,6 +23,7 @@ from .support import run
 
 SIZES = {
     "rush": ("--clients", "2"),
+    "passkeys": ("--clients", "2"),
     "cpu": ("--requests", "10"),
     "statements": (),
     "load": ("--seconds", "1", "--connections", "2"),

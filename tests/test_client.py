@@ -15,6 +15,7 @@ import pytest
 from client import (
     InsecureAddressError,
     NoResponseError,
+    Passkey,
     ProblemError,
     Session,
     UnexpectedResponseError,
@@ -24,13 +25,14 @@ from client import (
 from config import BASE_DIR
 from server import app
 
+from .authenticator import Authenticator, options_to_create, send_new
 from .databases import a_database, database_url
 from .markdown import code, section
 from .support import BASE_URL, OTHER_PASSWORD, PASSWORD, Process, run
 
 COMMAND = ("sh", "-c", 'exec granian --interface=wsgi --no-ws --port "$PORT" tests.granian_app:app')
 SERVICES = {
-    "development": {"UTILMETA_PRODUCTION": "false", "THROTTLE": "off"},
+    "development": {"UTILMETA_PRODUCTION": "false", "THROTTLE": "off", "PASSKEYS": "on"},
     "throttled": {
         "UTILMETA_PRODUCTION": "true",
         "SECRET_KEY": "a-key-of-the-tests-that-is-long-enough-for-production",
@@ -161,6 +163,31 @@ def test_sessions_are_listed_and_revoked(client, service):
     with pytest.raises(ProblemError, match="not_found"):
         client.revoke_session(curl.id)
     assert client.get().username == client.name
+
+
+def test_passkeys_are_listed_renamed_and_deleted(client, service):
+    client.signup(client.name, PASSWORD)
+    phone = Authenticator(rp_id="localhost")
+    with httpx.Client(base_url=service.url, cookies=client._http.cookies) as browser:
+        origin = service.url.replace("127.0.0.1", "localhost")
+        added = send_new(browser, phone.create(options_to_create(browser), origin=origin), name="Phone")
+        assert added.status_code == 200, added.text
+
+    [passkey] = client.passkeys()
+
+    assert isinstance(passkey, Passkey)
+    assert (passkey.name, passkey.last_used_time, passkey.backed_up) == ("Phone", None, True)
+    assert passkey.created_time.utcoffset() == timedelta(0)
+    assert client.rename_passkey(passkey.id, "Old phone").name == "Old phone"
+    client.delete_passkey(passkey.id)
+    assert client.passkeys() == []
+    with pytest.raises(ProblemError, match="not_found"):
+        client.delete_passkey(passkey.id)
+
+
+def test_passkeys_that_are_off_are_not_found(services):
+    with UserClient(services("throttled").url) as client, pytest.raises(ProblemError, match="not_found"):
+        client.passkeys()
 
 
 def test_recovery_code_gets_a_user_back_in(client, service):

@@ -22,6 +22,7 @@ from user.models import RecoveryCode, Session, User
 from user.queries import live_sessions
 from user.schema import Username
 
+from .authenticator import register
 from .support import MIN_LENGTH, OTHER_PASSWORD, PASSWORD, assert_problem, login, run
 
 TIME_LIMIT = 60
@@ -431,11 +432,12 @@ def test_account_without_sessions_or_code_is_shown():
 
     said = call("showuser", "bob")
 
-    assert said.endswith("live sessions: 0\nlast activity: none\nrecovery code: none\n")
+    assert said.endswith("live sessions: 0\nlast activity: none\nrecovery code: none\npasskeys: 0\n")
 
 
 def test_account_is_shown(bob):
     bob.post("/api/user/recovery-code")
+    register(bob)
     user = User.objects.get()
     add_sessions(2, user)
     add_sessions(1, user, expiry_time=days(-1))
@@ -450,6 +452,7 @@ def test_account_is_shown(bob):
         "live sessions: 3",
         f"last activity: {Session.objects.get(last_activity__isnull=False).last_activity.strftime(form)}",
         f"recovery code: {RecoveryCode.objects.get().created_time.strftime(form)}",
+        "passkeys: 1",
     ]
 
 

@@ -29,7 +29,9 @@ from granian.cli import cli as granian_cli
 from client import UserClient
 from config import BASE_DIR, EXIT_CODE
 from framework.machine_slots import MachineSlots
+from web.pages import openapi
 
+from .authenticator import Authenticator, options_to_create, send_new
 from .databases import a_database, database_url
 from .nginx import needs_nginx, nginx
 from .support import OTHER_PASSWORD, Process, assert_problem, credentials, free_port, login, run, until
@@ -50,6 +52,7 @@ PRODUCTION = {
     "ALLOWED_HOSTS": HOST,
     "TRUSTED_PROXIES": "1",
     "THROTTLE": "on",
+    "PASSKEYS": "on",
 }
 numbers = itertools.count()
 # Takes seconds of a core.
@@ -245,7 +248,7 @@ def takes_a_password(operation: dict[str, Any], schemas: dict[str, Any]) -> bool
 
 def operations() -> list[tuple[str, str, int]]:
     """Return the method and path of every operation of the API, and the group that is to serve it."""
-    document = json.loads((BASE_DIR / "openapi.json").read_text())
+    document = openapi.build()  # with passkeys, which openapi.json leaves out
     return [
         (
             method.upper(),
@@ -353,6 +356,32 @@ def test_no_spelling_of_an_address_gets_a_hash_past_the_map(site, method, path):
     assert (response.status_code, response.json()["code"]) == (direct.status_code, direct.json()["code"])
     if direct.status_code not in (404, 405):
         assert site.group_of(response) == PASSWORDS
+
+
+@needs_nginx
+def test_passkey_logs_its_user_in_and_takes_no_thread_for_passwords(site):
+    phone, origin = Authenticator(rp_id=HOST), f"https://{HOST}"
+    with site.browser() as client:
+        user = sign_up(client, "passkey").json()
+        new = phone.create(options_to_create(client), origin=origin)
+        assert send_new(client, new).status_code == 200
+
+    with site.browser() as client:
+        options = client.post("/api/passkeys/authentication")
+        [[name, token]] = client.cookies.items()
+        client.cookies.clear()
+        body = {"credential": phone.get(options.json(), origin=origin)}
+        for cookies in (f"{name}={token}; {name}=other", f"a=b; \u2003{name}={token}"):
+            refused = client.post("/api/passkeys/login", json=body, headers={"Cookie": cookies.encode()})
+            assert_problem(refused, 403, "invalid_credentials")
+        cookies = f"language=français; {name}={token}; theme=dark".encode()
+        response = client.post("/api/passkeys/login", json=body, headers={"Cookie": cookies})
+        assert response.json() == user
+        assert [site.group_of(each) for each in (options, response)] == [READS, READS]
+
+        again = client.post("/api/passkeys/authentication")
+        body = {"credential": phone.get(again.json(), origin=origin)}
+        assert client.post("/api/passkeys/reauthenticate", json=body).json() == user
 
 
 @needs_nginx

@@ -34,11 +34,15 @@ def test_settings_are_some_of_the_service():
 
 def test_endpoints_are_those_of_the_service():
     listed = [request.split() for request, _, _ in table(README, "Endpoints")]
+    listed += [request.split() for request, _, _ in table("docs/passkeys.md", "The API")]
 
     assert {path for _, path in listed} == {*Addresses(RootAPI, "/api").templates, "/api/docs", DOCUMENT}
 
 
-@pytest.mark.parametrize(("method", "path"), [row[0].split() for row in table(README, "Endpoints")])
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [row[0].split() for row in (*table(README, "Endpoints"), *table("docs/passkeys.md", "The API"))],
+)
 def test_listed_endpoint_exists(client, method, path):
     assert client.request(method, path.replace("{id}", "1")).status_code not in (404, 405)
 

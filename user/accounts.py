@@ -32,6 +32,7 @@ from .queries import (
     end_surplus_sessions,
     in_batches,
     lock,
+    rows_of_other_apps,
     sessions_so_far,
     user_by_name,
 )
@@ -203,8 +204,9 @@ class UserAuthentication(auth.User):
     def recover(self, request: Request, data: RecoverySchema) -> User:
         """Set a new password by a recovery code, which is used up, and log the user in.
 
-        Every other session is revoked. A wrong code, an unknown username and an account without a code take
-        about the same time, and count as failed logins. Raises Problem `invalid_credentials`,
+        Every other session is revoked; what other apps hold for the user stays, and is counted in the log. A
+        wrong code, an unknown username and an account without a code take about the same time, and count as
+        failed logins. Raises Problem `invalid_credentials`,
         `invalid_request` or `too_many_requests`.
         """
         refuse_name_as_password(data.password, data.username)
@@ -223,6 +225,8 @@ class UserAuthentication(auth.User):
             log_event(request, "recovery_failure")
             raise Problem("invalid_credentials")
         attempt.give_back()
+        with suppress(Error):
+            log_event(request, kept=rows_of_other_apps(user))
         log_event(request, "recovery", user.pk)
         return user
 

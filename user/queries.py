@@ -1,5 +1,6 @@
 """Database queries about users and sessions."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
@@ -105,6 +106,17 @@ def end_session(hashed_key: str) -> tuple[bool, int | None]:
         cursor.execute(f"{sql} RETURNING user_id", parameters)
         row = cursor.fetchone()
     return (True, row[0]) if row else (False, None)
+
+
+def rows_of_other_apps(user: User) -> dict[str, int]:
+    """Return how many rows of each model of another app belong to a user, by the model's plural name."""
+    counts: Counter[str] = Counter()
+    for relation in User._meta.related_objects:
+        model: Any = relation.related_model
+        if model._meta.app_label != User._meta.app_label:
+            rows = model._default_manager.filter(**{relation.field.name: user})
+            counts[str(model._meta.verbose_name_plural)] += rows.count()
+    return dict(counts)
 
 
 def lock(user: User) -> User | None:

@@ -103,6 +103,21 @@ class Attempt:
         return counted
 
 
+def check_failures(request: Request) -> None:
+    """Raise Problem `too_many_requests` when an address has failed too often, whatever the usernames."""
+    key = (client_network(request.adaptor.request),)
+    if settings.throttle and not limiter.test(FAILURES_PER_ADDRESS, *key):
+        refuse(request, FAILURES_PER_ADDRESS, key)
+
+
+def count_failure(request: Request) -> None:
+    """Count a failure that is about no username."""
+    address = client_network(request.adaptor.request)
+    if settings.throttle:
+        limiter.hit(FAILURES_PER_ADDRESS, address)
+        limiter.hit(ANY_FAILURE, "failed", address)
+
+
 def check_signups(request: Request) -> None:
     """Raise Problem `too_many_requests` when an address has signed up too often."""
     key = ("signup", client_network(request.adaptor.request))

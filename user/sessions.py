@@ -6,10 +6,7 @@ session. It is inserted once, at login, and only a row that is still live is eve
 
 import hashlib
 import logging
-import re
-import secrets
 from base64 import urlsafe_b64encode
-from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
 from functools import cache, cached_property
@@ -25,6 +22,7 @@ from utype.parser.field import ParserField
 
 from config import settings
 from framework.impatient_writes import impatient
+from web.cookies import TokenCookie, new_token
 from web.logs import log_event
 from web.problems import Problem
 
@@ -38,12 +36,10 @@ ACTIVITY_INTERVAL = timedelta(minutes=10)
 REAUTHENTICATION_MIN_AGE = timedelta(minutes=1)
 # What a session's data hold beside the user's id.
 REAUTHENTICATION, CLIENT = "_reauthentication", "_client"
-KEY_BYTES = 32
 INSECURE_REQUEST = (
     "The request did not come over HTTPS, so browsers drop the session's cookie: nobody stays logged in. "
     "If it came over HTTPS to a proxy, set TRUSTED_PROXIES, and have the proxy send X-Forwarded-Proto."
 )
-KEY_FORM = re.compile(r"[A-Za-z0-9_-]{43}")
 
 logger = logging.getLogger("demo-user")
 
@@ -70,11 +66,6 @@ def data_of(row: Session) -> dict[str, Any] | None:
     except signing.BadSignature:
         return None
     return data
-
-
-def new_key() -> str:
-    """Return a new session key: 43 characters of base64url from 256 random bits."""
-    return secrets.token_urlsafe(KEY_BYTES)
 
 
 @cache
@@ -194,7 +185,7 @@ class DBSessionSchema(framework.DBSessionSchema):
         Raises Problem `not_logged_in` if the session was revoked or has expired meanwhile.
         """
         row = self.get_row()
-        self._session_key = new_key()
+        self._session_key = new_token()
         row.session_key = hash_key(self._session_key)
         columns = {"session_key": row.session_key, "encoded_data": self.encode(dict(self))}
         if not live_sessions().filter(pk=row.pk).update(**columns):
@@ -227,20 +218,13 @@ class DBSession(framework.DBSession):
     """The session of a request, found by its cookie."""
 
     @cached_property
-    def keys_in(self) -> Callable[[str], list[str]]:
-        """Return a function that finds the values of our cookie in a Cookie header (RFC 6265, 4.2.1)."""
-        return re.compile(rf"(?:^|;)[ \t]*{re.escape(self.cookie_name)}=([^;]*)").findall
+    def token_cookie(self) -> TokenCookie:
+        """The cookie, as we read and set it."""
+        return TokenCookie(self.cookie_name, secure=self.cookie.secure, same_site=self.cookie.same_site)
 
     def get_key(self, request: Request) -> str | None:
-        """Return the session key of a request, if it has the format of ours.
-
-        The name is compared byte for byte. Django strips every Unicode space from it, so a sister domain
-        could plant a cookie that has such a space before our name: browsers see no `__Host-` prefix there.
-        When several cookies have the name with different values, none is trusted.
-        """
-        keys = set(self.keys_in(request.adaptor.request.META.get("HTTP_COOKIE", "")))
-        key = keys.pop() if len(keys) == 1 else ""
-        return key if KEY_FORM.fullmatch(key) else None
+        """Return the session key of a request, if it has the format of ours."""
+        return self.token_cookie.read(request.adaptor.request)
 
     def get_session(self, request: Request, engine: type[DBSessionSchema] | None = None) -> DBSessionSchema:
         """Return the session of a request, or an empty session if it has no live one."""
@@ -267,7 +251,7 @@ class DBSession(framework.DBSession):
             end_session(hash_key(earlier))
         session: DBSessionSchema = self.engine.init_from(None, config=self)
         session._request = request
-        session.start(new_key(), key, var.user.getter(request))
+        session.start(new_token(), key, var.user.getter(request))
         self.context_var.setter(request, session)
 
     def process_response(self, response: Response) -> Response:
@@ -288,19 +272,7 @@ class DBSession(framework.DBSession):
         return response
 
     def set_cookie(self, response: Response, value: str, max_age: int) -> None:
-        """Set the cookie for a number of seconds; 0 deletes it.
-
-        It is deleted with the flags that it was set with: otherwise a browser keeps a `__Host-` cookie.
-        """
+        """Set the cookie for a number of seconds; 0 deletes it."""
         if value and self.cookie.secure and not response.request.adaptor.request.is_secure():
             warn_of_insecure_request()
-        response.cookies[self.cookie_name] = value
-        response.cookies[self.cookie_name].update(
-            {
-                "max-age": max_age,
-                "path": self.cookie.path,
-                "secure": self.cookie.secure,
-                "httponly": self.cookie.http_only,
-                "samesite": self.cookie.same_site,
-            }
-        )
+        self.token_cookie.set(response, value, max_age)

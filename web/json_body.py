@@ -53,14 +53,20 @@ class JsonTransformer(TypeTransformer):
         return super().apply(data, t, func)
 
 
+def _strict(*, addition: bool) -> utype.Options:
+    return utype.Options(
+        no_explicit_cast=True,
+        addition=addition,
+        collect_errors=True,
+        transformer_cls=JsonTransformer,
+        override=True,
+    )
+
+
 # Nothing is coerced, nothing unknown is taken, and every fault is reported at once; so also further inside.
-STRICT = utype.Options(
-    no_explicit_cast=True,
-    addition=False,
-    collect_errors=True,
-    transformer_cls=JsonTransformer,
-    override=True,
-)
+STRICT = _strict(addition=False)
+# For an inner object whose format somebody else defines, and may add to: what is unknown is taken.
+OPEN = _strict(addition=True)
 
 
 class JsonBody(request.Json):

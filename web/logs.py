@@ -19,7 +19,9 @@ from config import settings
 METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 # What load balancers and Prometheus ask every few seconds.
 FREQUENT = ("/api/health", "/metrics")
-WARNINGS = frozenset(("login_failure", "throttled", "cross_site_request", "service_unavailable"))
+WARNINGS = frozenset(
+    ("login_failure", "passkey_failure", "throttled", "cross_site_request", "service_unavailable")
+)
 
 # Called with the record, the status and the seconds of each request: empty, unless something measures them.
 observers: list[Callable[["Record", int, float], None]] = []
@@ -39,6 +41,8 @@ class Record:
     request_id: str = field(default_factory=lambda: uuid4().hex)
     event: str = "request"
     user_id: int | None = None
+    reason: str | None = None
+    kept: dict[str, int] | None = None
     refused_origin: str | None = None
     error: BaseException | None = None
     cause: str | None = None
@@ -74,6 +78,8 @@ class Record:
             "duration_ms": round(seconds * 1000, 1),
             "user_id": self.user_id,
             "client": self.client,
+            "reason": self.reason,
+            "kept": self.kept,
             "cause": self.cause,
             "refused_origin": self.refused_origin,
             "setting": "TRUSTED_ORIGINS" if self.refused_origin else None,
@@ -81,11 +87,20 @@ class Record:
         return {name: value for name, value in fields.items() if value is not None}
 
 
-def log_event(request: Request, event: str | None = None, user_id: int | None = None) -> None:
-    """Set the event and the user of a request's log record."""
+def log_event(
+    request: Request,
+    event: str | None = None,
+    user_id: int | None = None,
+    *,
+    reason: str | None = None,
+    kept: dict[str, int] | None = None,
+) -> None:
+    """Set what a request's log record says: its event, its user, why it failed, and what rows it kept."""
     record: Record = request.adaptor.request.record
     record.event = event or record.event
     record.user_id = user_id or record.user_id
+    record.reason = reason or record.reason
+    record.kept = kept or record.kept
 
 
 class JsonFormatter(logging.Formatter):

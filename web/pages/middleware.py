@@ -1,5 +1,7 @@
 """The files that a browser gets, served by WhiteNoise: the page at / and the API's documents."""
 
+import json
+from collections.abc import Callable
 from http import HTTPStatus
 from io import BytesIO
 from pathlib import Path
@@ -10,6 +12,7 @@ from django.http import HttpResponseRedirect
 from whitenoise.middleware import WhiteNoiseMiddleware
 from whitenoise.responders import Response
 
+from config import settings
 from web.pages import openapi
 from web.problems import Problem, to_response
 from web.request import HttpRequest
@@ -28,6 +31,11 @@ DOCUMENTATION = {
 # password managers send people (W3C, "A Well-Known URL for Changing Passwords").
 REDIRECTS = {"/.well-known/change-password": "../#password", "/api/docs/": "../docs"}
 DOCUMENT = "/api/openapi.json"
+# Where password managers find the page's list of passkeys (W3C, "A Well-Known URL for Relying Party Passkey
+# Endpoints").
+PASSKEY_ENDPOINTS = "/.well-known/passkey-endpoints"
+PASSKEYS_FORM = "/#passkeys"
+JSON_FILES = (DOCUMENT, PASSKEY_ENDPOINTS)
 # What a page of ours may load, and where it may send: only what is here.
 DOCUMENTATION_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -49,7 +57,9 @@ class PagesMiddleware(WhiteNoiseMiddleware):
         self.add_files(PAGE)
         for url, path in DOCUMENTATION.items():
             self.add_file_to_dictionary(url, str(path))
-        self.files[DOCUMENT] = Document()
+        self.files[DOCUMENT] = JsonFile(lambda: openapi.to_json())
+        if settings.passkeys:
+            self.files[PASSKEY_ENDPOINTS] = JsonFile(passkey_endpoints)
 
     def __call__(self, request: HttpRequest) -> Any:
         """Return a whole file: responses to range requests and other methods would not be in our form."""
@@ -64,7 +74,7 @@ class PagesMiddleware(WhiteNoiseMiddleware):
             return HttpResponseRedirect(REDIRECTS[path])
         request.META.pop("HTTP_RANGE", None)
         response = self.serve(self.files[path], request)
-        if path != DOCUMENT:
+        if path not in JSON_FILES:
             # With a 304 too: a browser takes its headers for those of the file that it has.
             policy = DOCUMENTATION_POLICY if path in DOCUMENTATION else POLICY
             response.headers["Content-Security-Policy"] = policy
@@ -75,11 +85,21 @@ class PagesMiddleware(WhiteNoiseMiddleware):
         return False
 
 
-class Document:
-    """The API's document, as a file of WhiteNoise's; one that cannot be made stops nothing else."""
+class JsonFile:
+    """A file of WhiteNoise's that a function makes; one that cannot be made stops nothing else."""
+
+    def __init__(self, make: Callable[[], bytes]) -> None:
+        """Serve what a function returns."""
+        self._make = make
 
     def get_response(self, method: str, request_headers: Any) -> Response:
         """Return the response to a request."""
-        content = openapi.to_json()
+        content = self._make()
         headers = (("Content-Type", "application/json"), ("Content-Length", str(len(content))))
         return Response(HTTPStatus.OK, headers, BytesIO(content) if method == "GET" else None)
+
+
+def passkey_endpoints() -> bytes:
+    """Return where the page has its passkeys, to add one and to manage them."""
+    address = settings.passkey_origins[0] + PASSKEYS_FORM
+    return json.dumps({"enroll": address, "manage": address}).encode()

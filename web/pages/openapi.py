@@ -2,7 +2,6 @@
 
 import json
 import re
-from dataclasses import dataclass
 from functools import cache
 from itertools import groupby
 from typing import Any
@@ -12,6 +11,7 @@ from utilmeta.core.api.specs.openapi import OpenAPI
 from utilmeta.utils import json_dumps
 
 from web.middleware import API_PREFIX
+from web.operations import OPERATIONS, Cookie, Operation
 from web.problems import ALL_PROBLEMS, CONTENT_TYPE, MORE_PROBLEMS, Problem
 
 JsonObject = dict[str, Any]
@@ -65,81 +65,6 @@ HEADERS: JsonObject = {
         "schema": {"type": "integer", "minimum": 1},
         "example": 5,
     },
-}
-
-
-@dataclass(frozen=True)
-class Cookie:
-    """The Set-Cookie header of an operation: what its value, a regular expression, means."""
-
-    description: str
-    value: str = "[A-Za-z0-9_-]{43}"
-    always: bool = True
-
-
-@dataclass(frozen=True)
-class Operation:
-    """What UtilMeta does not know of an operation: its name for clients, its own problems, its cookie."""
-
-    id: str
-    problems: tuple[str, ...] = ()
-    cookie: Cookie | None = None
-    any_host: bool = False
-
-
-NEW_SESSION = Cookie("The key of a new session.")
-# By UtilMeta's name; `added` describes those that are not here.
-OPERATIONS = {
-    "user_signup": Operation(
-        "signup", ("username_exists", "too_many_requests", "service_unavailable"), NEW_SESSION
-    ),
-    "user_login": Operation(
-        "login", ("invalid_credentials", "too_many_requests", "service_unavailable"), NEW_SESSION
-    ),
-    "user_logout": Operation("logout", ("service_unavailable",), Cookie("Deletes the cookie.", '""')),
-    "user_get": Operation("getUser", ("not_logged_in", "service_unavailable")),
-    "user_put": Operation(
-        "updateUser",
-        (
-            "not_logged_in",
-            "username_exists",
-            "invalid_credentials",
-            "reauthentication_required",
-            "too_many_requests",
-            "service_unavailable",
-        ),
-        Cookie("With a new password: a new key of the session.", always=False),
-    ),
-    "user_delete": Operation(
-        "deleteAccount",
-        ("not_logged_in", "reauthentication_required", "account_in_use", "service_unavailable"),
-        Cookie("Deletes the cookie.", '""'),
-    ),
-    "user_reauthenticate": Operation(
-        "reauthenticate",
-        ("not_logged_in", "invalid_credentials", "too_many_requests", "service_unavailable"),
-    ),
-    "user_recover": Operation(
-        "recover", ("invalid_credentials", "too_many_requests", "service_unavailable"), NEW_SESSION
-    ),
-    "user_sessions_get": Operation("listSessions", ("not_logged_in", "service_unavailable")),
-    "user_sessions_delete": Operation(
-        "revokeOtherSessions", ("not_logged_in", "reauthentication_required", "service_unavailable")
-    ),
-    "user_sessions_end": Operation(
-        "revokeSession",
-        ("not_logged_in", "reauthentication_required", "not_found", "service_unavailable"),
-        Cookie("For the session of this request: deletes the cookie.", '""', always=False),
-    ),
-    "user_recovery_code_get": Operation("getRecoveryCode", ("not_logged_in", "service_unavailable")),
-    "user_recovery_code_post": Operation(
-        "createRecoveryCode", ("not_logged_in", "reauthentication_required", "service_unavailable")
-    ),
-    "user_recovery_code_delete": Operation(
-        "deleteRecoveryCode", ("not_logged_in", "reauthentication_required", "service_unavailable")
-    ),
-    "health_get": Operation("health", any_host=True),
-    "health_ready": Operation("ready", ("service_unavailable",), any_host=True),
 }
 
 
@@ -295,7 +220,7 @@ def request_body(known: JsonObject, schemas: JsonObject) -> JsonObject:
     """Return the body of a request with an example; one that has no fields may be left out."""
     schema = known["content"]["application/json"]["schema"]
     for each in objects_in(schema, schemas):
-        each["additionalProperties"] = False
+        each.setdefault("additionalProperties", False)
     example = example_of(schema, schemas)
     return {
         "required": example != {},
@@ -310,10 +235,11 @@ def success(known: JsonObject, cookie: Cookie | None, components: JsonObject) ->
     complete: JsonObject = {"headers": {"X-Request-ID": {"$ref": "#/components/headers/X-Request-ID"}}}
     if cookie:
         (scheme,) = components["securitySchemes"].values()
+        name = cookie.name or scheme["name"]
         complete["headers"]["Set-Cookie"] = {
             "description": cookie.description,
             "required": cookie.always,
-            "schema": {"type": "string", "pattern": f"^{scheme['name']}={cookie.value};"},
+            "schema": {"type": "string", "pattern": f"^{name}={cookie.value};"},
         }
     if not schema:
         return {"description": "Done. There is no body.", **complete}

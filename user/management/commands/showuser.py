@@ -1,4 +1,4 @@
-"""Show an account: since when it exists, its live sessions, and its recovery code."""
+"""Show an account: since when it exists, its live sessions, its recovery code, and its rows of other apps."""
 
 from datetime import datetime
 from typing import Any
@@ -7,7 +7,7 @@ from django.db.models import Max
 
 from user.management.base import UserCommand, find_user
 from user.models import RecoveryCode
-from user.queries import live_sessions
+from user.queries import live_sessions, rows_of_other_apps
 
 
 class Command(UserCommand):
@@ -24,6 +24,7 @@ class Command(UserCommand):
             "live sessions": sessions.count(),
             "last activity": in_utc(sessions.aggregate(last=Max("last_activity"))["last"]),
             "recovery code": in_utc(code.created_time if code else None),
+            **rows_of_other_apps(user),
         }
         for name, value in lines.items():
             self.stdout.write(f"{name}: {value}")
