@@ -28,8 +28,8 @@ def limits_lifted(database: BaseDatabaseWrapper) -> Iterator[None]:
     """
     if database.vendor == "postgresql" and not database.in_atomic_block:  # pragma: no cover  (PostgreSQL)
         options = database.settings_dict["OPTIONS"]
-        kept = options["options"]
-        options["options"] += "".join(f" -c {name}={value}" for name, value in LIFTED.items())
+        kept = options.get("options", "")
+        options["options"] = kept + "".join(f" -c {name}={value}" for name, value in LIFTED.items())
         database.close()
         try:
             database.ensure_connection()
