@@ -390,6 +390,7 @@ class Settings:
         settings._check_keys()
         if settings.passkeys:
             settings._complete_passkeys()
+            settings._check_passkeys()
         return settings
 
     def _check_keys(self) -> None:
@@ -403,35 +404,37 @@ class Settings:
                 )
 
     def _complete_passkeys(self) -> None:
-        """Derive what is left out of the settings of passkeys, and check that they fit the others.
+        """Derive what is left out of the settings of passkeys from ALLOWED_HOSTS.
 
-        The id of the relying party is a suffix of the host of each origin (WebAuthn level 3, section 5.1.2).
+        Raises ConfigError if that is not clear.
         """
         names = [host for host in self.allowed_hosts if is_domain(host)]
         patterns = [host for host in self.allowed_hosts if host.startswith((".", "*"))]
         only = names[0] if len(names) == 1 and not patterns else ""
-        self.passkey_rp_id = self.passkey_rp_id or only
-        if not self.passkey_rp_id:
-            raise ConfigError("PASSKEY_RP_ID is required, unless ALLOWED_HOSTS has just one domain name.")
-        if not any(
-            host == "*" or is_within(host.removeprefix("."), self.passkey_rp_id)
-            for host in self.allowed_hosts
-        ):
-            raise ConfigError("PASSKEY_RP_ID takes a domain of ALLOWED_HOSTS, or one that is above it.")
-        if not self.passkey_origins:
-            if not only:
+        for name in ("passkey_rp_id", "passkey_origins"):
+            if not getattr(self, name) and not only:
                 raise ConfigError(
-                    "PASSKEY_ORIGINS is required, unless ALLOWED_HOSTS has just one domain name."
+                    f"{name.upper()} is required, unless ALLOWED_HOSTS has just one domain name."
                 )
-            local = only == "localhost" and not self.production
-            self.passkey_origins = [f"http://localhost:{self.port}" if local else f"https://{only}"]
+        local = only == "localhost" and not self.production
+        self.passkey_rp_id = self.passkey_rp_id or only
+        self.passkey_origins = self.passkey_origins or [
+            f"http://localhost:{self.port}" if local else f"https://{only}"
+        ]
+
+    def _check_passkeys(self) -> None:
+        """Raise ConfigError unless the settings of passkeys fit each other and the hosts of the service.
+
+        The id of the relying party is a suffix of the host of each origin (WebAuthn level 3, section 5.1.2).
+        """
+        hosts, domain = self.allowed_hosts, self.passkey_rp_id
+        if not any(host == "*" or is_within(host.removeprefix("."), domain) for host in hosts):
+            raise ConfigError("PASSKEY_RP_ID takes a domain of ALLOWED_HOSTS, or one that is above it.")
         for origin in self.passkey_origins:
             host = urlsplit(origin).hostname or ""
-            if not is_within(host, self.passkey_rp_id):
+            if not is_within(host, domain):
                 raise ConfigError("PASSKEY_ORIGINS takes origins on PASSKEY_RP_ID, or on a subdomain of it.")
-            if not (
-                origin in self.trusted_origins or any(_allows(each, host) for each in self.allowed_hosts)
-            ):
+            if origin not in self.trusted_origins and not any(_allows(each, host) for each in hosts):
                 raise ConfigError("PASSKEY_ORIGINS takes origins of ALLOWED_HOSTS or of TRUSTED_ORIGINS.")
 
 

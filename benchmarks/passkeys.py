@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPResponse
 from typing import Any
 
 import psutil
@@ -42,24 +42,30 @@ class Browser:
         self._add_passkey(self.send("/api/passkeys/registration"))
 
     def send(self, path: str, body: Any = None) -> Any:
-        """Send a POST request over a connection of its own; return what it was answered with.
+        """Send a POST request, again after `Retry-After` when refused; return what it was answered with.
 
-        Raises RuntimeError for another status than 200.
+        Raises RuntimeError for another status than 200 and 503.
         """
+        response, content = self._ask(path, body)
+        while response.status == 503:
+            time.sleep(float(response.getheader("Retry-After") or 1))
+            response, content = self._ask(path, body)
+        if response.status != 200:
+            raise RuntimeError(f"{path} was answered {response.status}: {content!r}")
+        name, _, value = (response.getheader("Set-Cookie") or "").partition(";")[0].partition("=")
+        self._cookies |= {name: value} if name else {}
+        return json.loads(content)
+
+    def _ask(self, path: str, body: Any) -> tuple[HTTPResponse, bytes]:
         cookies = "; ".join(f"{name}={value}" for name, value in self._cookies.items())
         headers = {"Content-Type": "application/json", "Cookie": cookies}
         connection = HTTPConnection(HOST, self._port, timeout=120)
         try:
             connection.request("POST", path, json.dumps(body) if body else None, headers)
             response = connection.getresponse()
-            content = response.read()
+            return response, response.read()
         finally:
             connection.close()
-        if response.status != 200:
-            raise RuntimeError(f"{path} was answered {response.status}: {content!r}")
-        name, _, value = (response.getheader("Set-Cookie") or "").partition(";")[0].partition("=")
-        self._cookies |= {name: value} if name else {}
-        return json.loads(content)
 
     def _add_passkey(self, options: Any) -> None:
         from fido2.cose import ES256

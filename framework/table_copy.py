@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from .sqlite_tables import EXACT_TYPES, CopyError, Table, names, quoted
-from .time_limits import lift_limits_of_transaction, wait_for_answers
+from .time_limits import lift_limits_of_transaction, wait_for_responses
 
 if TYPE_CHECKING:
     from psycopg import Cursor
@@ -71,7 +71,7 @@ class TableCopy:  # pragma: no cover  (PostgreSQL: the suite has one with TEST_D
         logging.getLogger("psycopg").setLevel(logging.ERROR)
         with closing(self.target), self.target.wrap_database_errors:
             self.target.connect()
-            wait_for_answers(self.target)
+            wait_for_responses(self.target)
             with self.target.connection.cursor() as cursor:
                 cursor.execute("BEGIN")
                 lift_limits_of_transaction(cursor)

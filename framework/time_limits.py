@@ -33,7 +33,7 @@ def limits_lifted(database: BaseDatabaseWrapper) -> Iterator[None]:
         database.close()
         try:
             database.ensure_connection()
-            wait_for_answers(database)
+            wait_for_responses(database)
             yield
         finally:
             options["options"] = kept
@@ -48,6 +48,6 @@ def lift_limits_of_transaction(cursor: Any) -> None:  # pragma: no cover  (Postg
         cursor.execute("SELECT set_config(name, %s, true) FROM pg_settings WHERE name = %s", [value, name])
 
 
-def wait_for_answers(database: BaseDatabaseWrapper) -> None:  # pragma: no cover  (PostgreSQL)
+def wait_for_responses(database: BaseDatabaseWrapper) -> None:  # pragma: no cover  (PostgreSQL)
     """Let an open connection wait as long as the server takes, which framework/django_settings.py limits."""
     vars(database.connection).pop("wait", None)

@@ -75,7 +75,7 @@ def check(request: Request, challenge: bytes, purpose: str, *, in_session: bool)
 
 def session_id_of(request: Request) -> int | None:
     """Return the row number of the session of a request, or None without a login."""
-    row = auth.user_config.session_of(request)._row
+    row = auth.user_config.session_of(request).find_row()
     return row and row.pk
 
 

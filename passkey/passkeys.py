@@ -178,8 +178,8 @@ def default_name(request: Request) -> str:
 
 
 def authentication_options(request: Request) -> RequestOptionsSchema:
-    """Return what a browser needs to use a passkey: any one, or with a login, one of the current user's."""
-    row = auth.user_config.session_of(request)._row
+    """Return what a browser needs to use a passkey: any, or with a login, one of the current user's."""
+    row = auth.user_config.session_of(request).find_row()
     return RequestOptionsSchema(
         challenge=challenges.give(request, AUTHENTICATION),
         timeout=TIMEOUT,
@@ -238,8 +238,9 @@ def verify(
     passkey = Passkey.objects.filter(credential_id=assertion.credential_id).first()
     if not passkey:
         raise RefusedError("unknown_credential")
-    log_event(request, user_id=passkey.user_id)
-    if user and passkey.user_id != user.pk:
+    if not user:
+        log_event(request, user_id=passkey.user_id)
+    elif passkey.user_id != user.pk:
         raise RefusedError("credential_of_another_user")
     # An authenticator that was given a list of credentials may leave the handle out.
     if assertion.user_handle or not user:
@@ -260,7 +261,7 @@ def record_use(passkey: Passkey, assertion: Assertion) -> None:
     challenges.use(assertion.client.challenge)
     count = assertion.authenticator.counter
     rows = Passkey.objects.filter(pk=passkey.pk)
-    used = rows.filter(Q(sign_count__lt=count) | Q(sign_count=0 if count == 0 else -1)).update(
+    used = rows.filter(Q(sign_count__lt=count) if count else Q(sign_count=0)).update(
         sign_count=count, backed_up=assertion.authenticator.is_backed_up(), last_used_time=timezone.now()
     )
     if not used:

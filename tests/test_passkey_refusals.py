@@ -514,7 +514,11 @@ def test_reauthentication_with_a_passkey_of_another_user_is_refused(bob, make_us
     eve = register(make_user("eve"))
     body = {"credential": eve.get(options_to_get(bob))}
 
-    refused(lambda: bob.post("/api/passkeys/reauthenticate", json=body), "credential_of_another_user")
+    record = refused(
+        lambda: bob.post("/api/passkeys/reauthenticate", json=body), "credential_of_another_user"
+    )
+
+    assert record["user_id"] == User.objects.get(username="bob").pk
 
 
 def test_credential_that_is_registered_already_is_refused(bob, phone, make_user, refused):

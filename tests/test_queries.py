@@ -4,6 +4,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from .authenticator import options_to_get, register
 from .support import COOKIE, OTHER_PASSWORD, PASSWORD, credentials, login
 
 TRANSACTION_CONTROL = ("BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE")
@@ -50,6 +51,16 @@ def test_statements_in_a_browser_with_a_session(bob, method, path, body, count):
 @pytest.mark.usefixtures("bob")
 def test_statements_without_a_session(client, method, path, body, count):
     assert len(statements(lambda: client.request(method, path, json=body))) == count
+
+
+def test_statements_of_passkeys(bob, client):
+    phone = register(bob)
+    body = {"credential": phone.get(options_to_get(client))}
+
+    assert len(statements(lambda: client.post("/api/passkeys/authentication"))) == 0
+    # The passkey, its handle, its user; expired challenges, this one; the use; the session, others too many.
+    assert len(statements(lambda: client.post("/api/passkeys/login", json=body))) == 8
+    assert len(statements(lambda: bob.get("/api/passkeys"))) == 2
 
 
 @pytest.mark.parametrize(

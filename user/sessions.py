@@ -81,6 +81,10 @@ class DBSessionSchema(framework.DBSessionSchema):
     _row: Session | None = None
     _flushed = False
 
+    def find_row(self) -> Session | None:
+        """Return the row of the session, with its user, or None for an anonymous session."""
+        return self._row
+
     def get_row(self) -> Session:
         """Return the row of the session, with its user; raise Problem `not_logged_in` without one."""
         if not self._row:
