@@ -1,7 +1,7 @@
 /* The API, as the page uses it: send a request, and get what was asked for or a Problem. */
 
 // Beside this file, whatever path a proxy has put the service under.
-const API = new URL("api/user", import.meta.url).pathname;
+const API = new URL("api", import.meta.url).pathname;
 const TIMEOUT_MILLISECONDS = 60_000;
 
 /* What went wrong with a request: the members of the API's problem, or `code` and `detail` of our own. */
@@ -23,8 +23,8 @@ export const hasTime = (answer) => answer?.created_time !== undefined;
 export const hasCode = (answer) => typeof answer?.recovery_code === "string";
 export const hasCount = (answer) => typeof answer?.ended === "number";
 
-/* Send a request; return the JSON of the response. Throws Problem. */
-export async function send(method, path = "", body = undefined, isExpected = isUser) {
+/* Send a request to a path of the API; return the JSON of the response. Throws Problem. */
+export async function send(method, path, body = undefined, isExpected = isUser) {
   let response, text;
   try {
     response = await fetch(API + path, {

@@ -37,35 +37,35 @@ let asking = null; // the promise of who waits for the password in the dialog
 const ACTIONS = {
   login: {
     busy: "Logging in…",
-    send: (data) => enter("/login", data),
+    send: (data) => enter("/user/login", data),
     done: () => "",
   },
   signup: {
     busy: "Signing up…",
-    send: (data) => enter("/signup", data),
+    send: (data) => enter("/user/signup", data),
     done: () => `Welcome, ${user.username}.`,
   },
   recover: {
     busy: "Setting…",
-    send: (data) => enter("/recover", data),
+    send: (data) => enter("/user/recover", data),
     done: () => "Your password has been changed. You have been logged out on all other devices, and the recovery code is used up.",
     wrong: { field: "recovery_code", message: "The username or the recovery code is wrong." },
   },
   name: {
     busy: "Changing…",
-    send: async (data) => become(await send("PUT", "", data)),
+    send: async (data) => become(await send("PUT", "/user", data)),
     done: () => `Your username is now ${user.username}.`,
   },
   password: {
     busy: "Changing…",
-    send: async (data) => become(await send("PUT", "", data)),
+    send: async (data) => become(await send("PUT", "/user", data)),
     done: () => "Your password has been changed. You have been logged out on all other devices.",
     wrong: { field: "current_password", message: "This is not your current password." },
   },
   logout: {
     busy: "Logging out…",
     send: async () => {
-      await send("POST", "/logout", undefined, isEmpty);
+      await send("POST", "/user/logout", undefined, isEmpty);
       become(null);
     },
     done: () => "You are logged out.",
@@ -74,7 +74,7 @@ const ACTIONS = {
     busy: "Logging out…",
     send: async (data, form) => {
       try {
-        await sendFresh("DELETE", `/sessions/${form.dataset.id}`, undefined, isEmpty);
+        await sendFresh("DELETE", `/user/sessions/${form.dataset.id}`, undefined, isEmpty);
       } catch (error) {
         if (error.code !== "not_found") throw error; // it was logged out meanwhile
       }
@@ -84,7 +84,7 @@ const ACTIONS = {
   },
   "end-others": {
     busy: "Logging out…",
-    send: () => sendFresh("DELETE", "/sessions", undefined, hasCount),
+    send: () => sendFresh("DELETE", "/user/sessions", undefined, hasCount),
     done: () => "You are logged out everywhere else.",
     view: "sessions",
   },
@@ -92,14 +92,14 @@ const ACTIONS = {
     busy: "Creating…",
     send: async () => {
       await checkUser();
-      newCode = await sendFresh("POST", "/recovery-code", undefined, hasCode);
+      newCode = await sendFresh("POST", "/user/recovery-code", undefined, hasCode);
     },
     done: () => "Your recovery code has been created.",
     view: "recovery-code",
   },
   "delete-code": {
     busy: "Deleting…",
-    send: () => sendFresh("DELETE", "/recovery-code", undefined, isEmpty),
+    send: () => sendFresh("DELETE", "/user/recovery-code", undefined, isEmpty),
     done: () => "Your recovery code has been deleted.",
     view: "recovery-code",
   },
@@ -110,7 +110,7 @@ const ACTIONS = {
         throw new Problem({ code: "other_name", errors: [{ field: "username", message: "This is not your username." }] });
       }
       await checkUser();
-      await sendFresh("DELETE", "", undefined, isEmpty);
+      await sendFresh("DELETE", "/user", undefined, isEmpty);
       become(null);
     },
     done: () => "Your account has been deleted.",
@@ -126,7 +126,7 @@ const CONTENTS = {
   account: {
     load: async () => {
       try {
-        return await send("GET", "/recovery-code", undefined, hasTime);
+        return await send("GET", "/user/recovery-code", undefined, hasTime);
       } catch (error) {
         if (error.code === "not_logged_in") throw error;
         return undefined; // the reminder can wait for the next time
@@ -137,11 +137,11 @@ const CONTENTS = {
     },
   },
   sessions: {
-    load: () => send("GET", "/sessions", undefined, isList),
+    load: () => send("GET", "/user/sessions", undefined, isList),
     show: showSessions,
   },
   "recovery-code": {
-    load: async () => newCode ?? send("GET", "/recovery-code", undefined, hasTime),
+    load: async () => newCode ?? send("GET", "/user/recovery-code", undefined, hasTime),
     show: showCode,
   },
 };
@@ -219,7 +219,7 @@ async function reauthenticate(form) {
   setBusy(form, ACTIONS.reauthenticate.busy);
   let problem = null;
   try {
-    await send("POST", "/reauthenticate", data);
+    await send("POST", "/user/reauthenticate", data);
     asked.resolve();
   } catch (error) {
     if (!(error instanceof Problem)) throw error;
@@ -244,7 +244,7 @@ function leaveDialog() {
 
 /* Throw a Problem when somebody else is logged in by now, as in another window: what follows is not for them. */
 async function checkUser() {
-  const now = await send("GET");
+  const now = await send("GET", "/user");
   if (now.id === user.id) return;
   become(now);
   throw new Problem({ code: "other_user" });
@@ -253,7 +253,7 @@ async function checkUser() {
 /* Throw a Problem when the browser has not kept the cookie of a login; it says nothing of that by itself. */
 async function checkCookie() {
   try {
-    await send("GET");
+    await send("GET", "/user");
   } catch (error) {
     if (error.code !== "not_logged_in") return; // the login was answered: what is wrong now, the next request says
     const detail = location.protocol === "http:"
@@ -495,7 +495,7 @@ async function load(form) {
   if (form) setBusy(form, "Trying again…");
   let problem = null;
   try {
-    become(await send("GET"));
+    become(await send("GET", "/user"));
     known = true;
   } catch (error) {
     if (!(error instanceof Problem)) throw error;
@@ -515,7 +515,7 @@ async function lookAgain() {
   const before = user;
   let now;
   try {
-    now = await send("GET");
+    now = await send("GET", "/user");
   } catch (error) {
     if (error.code === "not_logged_in" && user && user === before && !busy) endSession();
     return;
