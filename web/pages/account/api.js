@@ -22,6 +22,9 @@ export const isList = (answer) => Array.isArray(answer);
 export const hasTime = (answer) => answer?.created_time !== undefined;
 export const hasCode = (answer) => typeof answer?.recovery_code === "string";
 export const hasCount = (answer) => typeof answer?.ended === "number";
+export const hasName = (answer) => typeof answer?.name === "string";
+export const isOptions = (answer) => typeof answer?.challenge === "string";
+export const isAccepted = (answer) => Array.isArray(answer?.allAcceptedCredentialIds);
 
 /* Send a request to a path of the API; return the JSON of the response. Throws Problem. */
 export async function send(method, path, body = undefined, isExpected = isUser) {
