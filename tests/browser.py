@@ -57,6 +57,7 @@ class Gate:
         self.canned_get: tuple[int, dict[str, str], bytes] | None = None
         self.canned_at: dict[tuple[str, str], tuple[int, dict[str, str], bytes]] = {}
         self.forget_cookies = False
+        self.prefix = ""
         gate = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -66,7 +67,7 @@ class Gate:
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 gate.requests.append((self.command, self.path))
                 answer = None
-                if self.path.startswith("/api/user"):
+                if self.path.startswith(("/api/user", "/api/passkeys")):
                     gate.open.wait(WAIT_SECONDS)
                     answer = gate.canned or (gate.canned_get if self.command == "GET" else None)
                     answer = answer or gate.canned_at.get((self.command, self.path))
@@ -93,7 +94,8 @@ class Gate:
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
 
     def ask(self, method: str, path: str, headers: Any, body: bytes) -> tuple[int, dict[str, str], bytes]:
-        """Return the response of the service."""
+        """Return the response of the service, which knows no prefix of the path."""
+        path = path.removeprefix(self.prefix)
         connection = HTTPConnection(self.behind, timeout=WAIT_SECONDS)
         try:
             connection.request(method, path, body, {**dict(headers), "Connection": "close"})
@@ -113,6 +115,7 @@ class Gate:
         self.canned = self.canned_get = None
         self.canned_at.clear()
         self.forget_cookies = False
+        self.prefix = ""
         self.requests.clear()
         self.open.set()
 
@@ -282,3 +285,51 @@ class Browser:
                 url = message["params"]["request"]["url"]
                 if not url.startswith((self.url + "/", "data:", "about:")):
                     yield f"request to {url}"
+
+
+class Device:
+    """What makes and uses passkeys in a browser; it answers by itself, as if its user agreed."""
+
+    def __init__(self, browser: Browser) -> None:
+        self.browser = browser
+        self.call("enable")
+        self.add()
+
+    def add(self) -> None:
+        """Connect the device, without a passkey."""
+        options = {
+            "protocol": "ctap2",
+            "ctap2Version": "ctap2_1",
+            "transport": "internal",
+            "hasResidentKey": True,
+            "hasUserVerification": True,
+            "isUserVerified": True,
+            "automaticPresenceSimulation": True,
+        }
+        self.id = self.call("addVirtualAuthenticator", options=options)["authenticatorId"]
+
+    def call(self, method: str, **parameters: Any) -> Any:
+        """Call a method of Chromium's virtual authenticators."""
+        return self.browser.driver.execute_cdp_cmd(f"WebAuthn.{method}", parameters)
+
+    def answer(self, enabled: bool) -> None:
+        """Answer the requests that come from now on, or leave them waiting for a user."""
+        self.call("setAutomaticPresenceSimulation", authenticatorId=self.id, enabled=enabled)
+
+    def recognise(self, enabled: bool) -> None:
+        """Recognise the user, or not, as when they cancel."""
+        self.call("setUserVerified", authenticatorId=self.id, isUserVerified=enabled)
+
+    def passkeys(self) -> list[dict[str, Any]]:
+        """Return the passkeys on the device."""
+        passkeys: list[dict[str, Any]] = self.call("getCredentials", authenticatorId=self.id)["credentials"]
+        return passkeys
+
+    def remove(self) -> None:
+        """Take the device away."""
+        self.call("removeVirtualAuthenticator", authenticatorId=self.id)
+
+    def replace(self) -> None:
+        """Take the device away, and connect another one."""
+        self.remove()
+        self.add()

@@ -588,6 +588,18 @@ def test_everything_can_be_done_with_the_keyboard(browser, service, name):
     assert can_log_in(service, f"{name}-2", OTHER_PASSWORD)
 
 
+def test_nothing_of_passkeys_is_there_unless_they_are_on(logged_in, gate):
+    browser = logged_in
+    assert not browser.find("#passkeys-link").is_displayed()
+    browser.open("/#passkeys")
+    assert browser.view() == "account"
+    browser.click("Log out")
+    browser.until_view("login")
+    assert browser.driver.find_elements("css selector", "head [name^=passkey]") == []
+    assert not browser.find("#passkey-login").is_displayed()
+    assert not [path for _, path in gate.requests if "passkey" in path]
+
+
 def test_focus_can_be_seen(browser):
     browser.open()
 

@@ -14,6 +14,7 @@ FILES = {
     "/style.css": "text/css",
     "/api.js": "text/javascript",
     "/page.js": "text/javascript",
+    "/passkeys.js": "text/javascript",
     "/icon.svg": "image/svg+xml",
     "/docs/docs.js": "text/javascript",
     "/docs/swagger-ui.css": "text/css",
@@ -83,6 +84,12 @@ def test_password_managers_are_led_to_the_form(client, records, method):
     assert records[-1]["route"] == "/.well-known/change-password"
 
 
+def test_page_says_where_passkeys_may_be_used(client):
+    [origins] = re.findall('<meta name="passkey-origins" content="([^"]*)">', client.get("/").text)
+
+    assert origins.split() == settings.passkey_origins
+
+
 def test_every_file_of_the_page_is_tested():
     assert {"/" + path.name.replace("index.html", "") for path in PAGE.iterdir()} <= set(FILES)
 
@@ -130,13 +137,15 @@ utilmeta._cmd_env = True  # as under `meta`: there is no database
 import httpx
 from server import app
 client = httpx.Client(transport=httpx.WSGITransport(app=app), base_url="http://127.0.0.1")
-for path in ("/", "/style.css", "/api/docs", "/api/openapi.json", "/docs/docs.js", "/api/health"):
+paths = ("/", "/style.css", "/api/docs", "/api/openapi.json", "/docs/docs.js", "/api/health", "/passkeys.js")
+for path in paths:
     print(client.get(path).status_code)
 """
 
 
-@pytest.mark.parametrize(("switch", "expected"), [("on", [200] * 6), ("off", [404] * 5 + [200])])
+@pytest.mark.parametrize(("switch", "expected"), [("on", [200] * 6 + [404]), ("off", [404] * 5 + [200, 404])])
 def test_pages_can_be_switched_off(switch, expected):
-    done = run("python", "-c", ASK, PAGES=switch, THROTTLE="on" if settings.throttle else "off")
+    throttle = "on" if settings.throttle else "off"
+    done = run("python", "-c", ASK, PAGES=switch, PASSKEYS="off", THROTTLE=throttle)
 
     assert [int(line) for line in done.stdout.split()] == expected

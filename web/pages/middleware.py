@@ -1,7 +1,9 @@
 """The files that a browser gets, served by WhiteNoise: the page at / and the API's documents."""
 
+import hashlib
 import json
 from collections.abc import Callable
+from html import escape
 from http import HTTPStatus
 from io import BytesIO
 from pathlib import Path
@@ -35,6 +37,12 @@ DOCUMENT = "/api/openapi.json"
 # Endpoints").
 PASSKEY_ENDPOINTS = "/.well-known/passkey-endpoints"
 PASSKEYS_FORM = "/#passkeys"
+# What the page has of passkeys: this script, and where they may be used. Without PASSKEYS=on, it has neither.
+PASSKEYS_SCRIPT = "/passkeys.js"
+PASSKEYS_TAGS = """\
+  <meta name="passkey-origins" content="{origins}">
+  <link rel="modulepreload" href="passkeys.js">
+</head>"""
 JSON_FILES = (DOCUMENT, PASSKEY_ENDPOINTS)
 # What a page of ours may load, and where it may send: only what is here.
 DOCUMENTATION_POLICY = (
@@ -59,7 +67,10 @@ class PagesMiddleware(WhiteNoiseMiddleware):
             self.add_file_to_dictionary(url, str(path))
         self.files[DOCUMENT] = JsonFile(lambda: openapi.to_json())
         if settings.passkeys:
+            self.files["/"] = Page(page_with_passkeys())
             self.files[PASSKEY_ENDPOINTS] = JsonFile(passkey_endpoints)
+        else:
+            del self.files[PASSKEYS_SCRIPT]
 
     def __call__(self, request: HttpRequest) -> Any:
         """Return a whole file: responses to range requests and other methods would not be in our form."""
@@ -97,6 +108,30 @@ class JsonFile:
         content = self._make()
         headers = (("Content-Type", "application/json"), ("Content-Length", str(len(content))))
         return Response(HTTPStatus.OK, headers, BytesIO(content) if method == "GET" else None)
+
+
+class Page:
+    """A page of WhiteNoise's that is not a file."""
+
+    def __init__(self, content: bytes) -> None:
+        """Serve a page, which a browser keeps and asks for each time, as the files."""
+        self._content = content
+        self._etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
+
+    def get_response(self, method: str, request_headers: Any) -> Response:
+        """Return the response to a request."""
+        headers = [("Cache-Control", "max-age=0, public"), ("ETag", self._etag)]
+        if request_headers.get("HTTP_IF_NONE_MATCH") == self._etag:
+            return Response(HTTPStatus.NOT_MODIFIED, headers, None)
+        headers += [("Content-Type", 'text/html; charset="utf-8"')]
+        headers += [("Content-Length", str(len(self._content)))]
+        return Response(HTTPStatus.OK, headers, BytesIO(self._content) if method == "GET" else None)
+
+
+def page_with_passkeys() -> bytes:
+    """Return the page, with what it has of passkeys."""
+    tags = PASSKEYS_TAGS.format(origins=escape(" ".join(settings.passkey_origins)))
+    return (PAGE / "index.html").read_text(encoding="utf-8").replace("</head>", tags).encode()
 
 
 def passkey_endpoints() -> bytes:

@@ -1,7 +1,7 @@
 /* The API, as the page uses it: send a request, and get what was asked for or a Problem. */
 
 // Beside this file, whatever path a proxy has put the service under.
-const API = new URL("api/user", import.meta.url).pathname;
+const API = new URL("api", import.meta.url).pathname;
 const TIMEOUT_MILLISECONDS = 60_000;
 
 /* What went wrong with a request: the members of the API's problem, or `code` and `detail` of our own. */
@@ -22,9 +22,12 @@ export const isList = (data) => Array.isArray(data);
 export const hasTime = (data) => data?.created_time !== undefined;
 export const hasCode = (data) => typeof data?.recovery_code === "string";
 export const hasCount = (data) => typeof data?.ended === "number";
+export const hasName = (data) => typeof data?.name === "string";
+export const isOptions = (data) => typeof data?.challenge === "string";
+export const isAccepted = (data) => Array.isArray(data?.allAcceptedCredentialIds);
 
-/* Send a request; return the JSON of the response. Throws Problem. */
-export async function send(method, path = "", body = undefined, isExpected = isUser) {
+/* Send a request to a path of the API; return the JSON of the response. Throws Problem. */
+export async function send(method, path, body = undefined, isExpected = isUser) {
   let response, text;
   try {
     response = await fetch(API + path, {

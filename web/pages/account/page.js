@@ -1,6 +1,6 @@
 /* The page: shows what fits who is logged in and the part of the address after "#", and sends the forms to the API. */
 
-import { Problem, hasCode, hasCount, hasTime, isEmpty, isList, send } from "./api.js";
+import { Problem, hasCode, hasCount, hasName, hasTime, isEmpty, isList, isOptions, send } from "./api.js";
 
 const HEADINGS = {
   login: "Log in",
@@ -10,12 +10,19 @@ const HEADINGS = {
   name: "Change your username",
   password: "Change your password",
   sessions: "Where you are logged in",
+  passkeys: "Passkeys",
   "recovery-code": "Recovery code",
   delete: "Delete your account",
   unavailable: "Not available",
 };
 const VIEWS_OF_GUESTS = ["login", "signup", "recover"];
 const VIEWS_OF_USERS = ["account", "name", "password", "sessions", "recovery-code", "delete"];
+
+// Where the service has passkeys, it says so in the page. Whatever keeps them away keeps nothing else away.
+const passkeys = document.querySelector("meta[name=passkey-origins]") && await import("./passkeys.js").catch(() => null);
+const NOT_ACCEPTED = "The passkey was not accepted. Try again, or enter your password.";
+const NO_REMINDER = "no-passkey-reminder"; // in the browser's storage, once a user does not want it
+const MAX_FAILED_OFFERS = 3; // a password manager that chooses a passkey by itself shall not do so for ever
 
 const heading = document.getElementById("heading");
 const main = heading.parentElement;
@@ -30,6 +37,8 @@ let known = false; // whether the API has said who is logged in
 let busy = false; // whether a form is on its way: there is never a second one
 let newCode = null; // a recovery code while it is shown, which is only once
 let renderings = 0; // how often a view was asked for: only the last one is shown
+let failedOffers = 0; // how often a passkey that was offered in the login form has not logged its user in
+let usedPassword = false; // whether the user has just logged in by a password: only then are passkeys recommended
 let asking = null; // the promise of who waits for the password in the dialog
 
 /* What each form does: what is said while it is under way, the request, what is said when it is done, the view then
@@ -37,35 +46,60 @@ let asking = null; // the promise of who waits for the password in the dialog
 const ACTIONS = {
   login: {
     busy: "Logging in…",
-    send: (data) => enter("/login", data),
+    send: async (data) => {
+      await enter("/user/login", data);
+      usedPassword = true;
+    },
     done: () => "",
+  },
+  "passkey-login": {
+    busy: "Waiting for your passkey…",
+    send: async ({ credential }) => enter("/passkeys/login", { credential: credential ?? await passkeys.ask() }),
+    done: () => "",
+    wrong: { message: NOT_ACCEPTED },
   },
   signup: {
     busy: "Signing up…",
-    send: (data) => enter("/signup", data),
+    send: (data) => enter("/user/signup", data),
     done: () => `Welcome, ${user.username}.`,
   },
   recover: {
     busy: "Setting…",
-    send: (data) => enter("/recover", data),
-    done: () => "Your password has been changed. You have been logged out on all other devices, and the recovery code is used up.",
+    send: async (data) => {
+      await enter("/user/recover", data);
+      return (await listPasskeys()).length;
+    },
+    done: (form, count) => "Your password has been changed. You have been logged out on all other devices, and the recovery code is used up."
+      + keptPasskeys(count),
     wrong: { field: "recovery_code", message: "The username or the recovery code is wrong." },
   },
   name: {
     busy: "Changing…",
-    send: async (data) => become(await send("PUT", "", data)),
+    send: async (data) => {
+      become(await send("PUT", "/user", data));
+      passkeys?.tell(user);
+    },
     done: () => `Your username is now ${user.username}.`,
   },
   password: {
     busy: "Changing…",
-    send: async (data) => become(await send("PUT", "", data)),
+    send: async (data) => {
+      try {
+        become(await send("PUT", "/user", data));
+      } catch (error) {
+        // The form asks for the current password in place; who has passkeys may have forgotten it.
+        if (error.code !== "reauthentication_required" || !(await canUsePasskey())) throw error;
+        await askForPassword();
+        become(await send("PUT", "/user", data));
+      }
+    },
     done: () => "Your password has been changed. You have been logged out on all other devices.",
     wrong: { field: "current_password", message: "This is not your current password." },
   },
   logout: {
     busy: "Logging out…",
     send: async () => {
-      await send("POST", "/logout", undefined, isEmpty);
+      await send("POST", "/user/logout", undefined, isEmpty);
       become(null);
     },
     done: () => "You are logged out.",
@@ -74,7 +108,7 @@ const ACTIONS = {
     busy: "Logging out…",
     send: async (data, form) => {
       try {
-        await sendFresh("DELETE", `/sessions/${form.dataset.id}`, undefined, isEmpty);
+        await sendFresh("DELETE", `/user/sessions/${form.dataset.id}`, undefined, isEmpty);
       } catch (error) {
         if (error.code !== "not_found") throw error; // it was logged out meanwhile
       }
@@ -84,22 +118,57 @@ const ACTIONS = {
   },
   "end-others": {
     busy: "Logging out…",
-    send: () => sendFresh("DELETE", "/sessions", undefined, hasCount),
+    send: () => sendFresh("DELETE", "/user/sessions", undefined, hasCount),
     done: () => "You are logged out everywhere else.",
     view: "sessions",
+  },
+  "add-passkey": {
+    busy: "Waiting for your device…",
+    send: async () => {
+      await checkUser();
+      const options = await sendFresh("POST", "/passkeys/registration", undefined, isOptions);
+      const credential = await passkeys.create(options);
+      try {
+        return await sendFresh("POST", "/passkeys", { credential }, hasName);
+      } finally {
+        passkeys.tell(user); // also of one that was not accepted
+      }
+    },
+    done: (form, passkey) => `Your passkey has been added. It is called “${passkey.name}”.`,
+    view: "passkeys",
+    wrong: { message: "The passkey was not accepted. Try again." },
+  },
+  "rename-passkey": {
+    busy: "Saving…",
+    send: (data, form) => send("PUT", `/passkeys/${form.dataset.id}`, data, hasName),
+    done: (form, passkey) => `The passkey is now called “${passkey.name}”.`,
+    view: "passkeys",
+  },
+  "delete-passkey": {
+    busy: "Deleting…",
+    send: async (data, form) => {
+      try {
+        await sendFresh("DELETE", `/passkeys/${form.dataset.id}`, undefined, isEmpty);
+      } catch (error) {
+        if (error.code !== "not_found") throw error; // it was deleted meanwhile
+      }
+      passkeys.tell(user);
+    },
+    done: (form) => `The passkey “${form.dataset.name}” has been deleted.`,
+    view: "passkeys",
   },
   "create-code": {
     busy: "Creating…",
     send: async () => {
       await checkUser();
-      newCode = await sendFresh("POST", "/recovery-code", undefined, hasCode);
+      newCode = await sendFresh("POST", "/user/recovery-code", undefined, hasCode);
     },
     done: () => "Your recovery code has been created.",
     view: "recovery-code",
   },
   "delete-code": {
     busy: "Deleting…",
-    send: () => sendFresh("DELETE", "/recovery-code", undefined, isEmpty),
+    send: () => sendFresh("DELETE", "/user/recovery-code", undefined, isEmpty),
     done: () => "Your recovery code has been deleted.",
     view: "recovery-code",
   },
@@ -110,14 +179,22 @@ const ACTIONS = {
         throw new Problem({ code: "other_name", errors: [{ field: "username", message: "This is not your username." }] });
       }
       await checkUser();
-      await sendFresh("DELETE", "", undefined, isEmpty);
+      const known = await passkeys?.accepted();
+      await sendFresh("DELETE", "/user", undefined, isEmpty);
+      passkeys?.forget(known);
       become(null);
     },
     done: () => "Your account has been deleted.",
   },
   reauthenticate: {
     busy: "Checking…",
+    send: (data) => send("POST", "/user/reauthenticate", data),
     wrong: { field: "password", message: "This is not your password." },
+  },
+  "passkey-reauthenticate": {
+    busy: "Waiting for your passkey…",
+    send: async () => send("POST", "/passkeys/reauthenticate", { credential: await passkeys.ask() }),
+    wrong: { message: NOT_ACCEPTED },
   },
 };
 
@@ -126,22 +203,30 @@ const CONTENTS = {
   account: {
     load: async () => {
       try {
-        return await send("GET", "/recovery-code", undefined, hasTime);
+        const code = send("GET", "/user/recovery-code", undefined, hasTime);
+        const [{ created_time: since }, list] = await Promise.all([code, listPasskeys()]);
+        return { since, list, recommended: usedPassword && !list.length && await recommendsPasskeys() };
       } catch (error) {
         if (error.code === "not_logged_in") throw error;
-        return undefined; // the reminder can wait for the next time
+        return {}; // the reminder can wait for the next time
       }
     },
-    show: (code) => {
-      document.getElementById("reminder").hidden = code?.created_time !== null;
+    show: ({ since, list, recommended }) => {
+      document.getElementById("passkeys-link").hidden = !passkeys?.supported && !list?.length;
+      document.getElementById("passkey-reminder").hidden = !recommended;
+      document.getElementById("reminder").hidden = recommended || since !== null;
     },
   },
   sessions: {
-    load: () => send("GET", "/sessions", undefined, isList),
+    load: () => send("GET", "/user/sessions", undefined, isList),
     show: showSessions,
   },
+  passkeys: {
+    load: () => send("GET", "/passkeys", undefined, isList),
+    show: showPasskeys,
+  },
   "recovery-code": {
-    load: async () => newCode ?? send("GET", "/recovery-code", undefined, hasTime),
+    load: async () => newCode ?? send("GET", "/user/recovery-code", undefined, hasTime),
     show: showCode,
   },
 };
@@ -149,33 +234,40 @@ const CONTENTS = {
 async function submit(event) {
   event.preventDefault();
   const form = event.target;
-  const name = form.dataset.action;
-  if (name === "reauthenticate") return reauthenticate(form);
+  if (dialog.contains(form)) return reauthenticate(form);
   if (busy) return;
-  if (name === "retry") return load(form);
-  const action = ACTIONS[name];
+  if (form.dataset.action === "retry") return load(form);
   // A phone's keyboard puts a space behind a name that it completes. A password may begin and end with spaces.
   if (form.elements.username) form.elements.username.value = form.elements.username.value.trim();
-  const data = Object.fromEntries(new FormData(form));
+  return perform(form, Object.fromEntries(new FormData(form)));
+}
+
+/* Do what a form is for; there is never a second one meanwhile. */
+async function perform(form, data) {
+  if (busy) return;
+  const action = ACTIONS[form.dataset.action];
+  const isGuest = user === null;
   clearMessages();
   conceal(form); // a password that is shown would be kept as a text by the browser
   busy = true;
   setBusy(form, action.busy);
   try {
-    await action.send(data, form);
+    const result = await action.send(data, form);
     // A user who wanted the form for the password, and had to log in first, gets it now.
-    if (!(VIEWS_OF_GUESTS.includes(name) && VIEWS_OF_USERS.includes(wanted()))) {
+    if (!(isGuest && VIEWS_OF_USERS.includes(wanted()))) {
       history.replaceState(null, "", `#${action.view ?? (user ? "account" : "login")}`);
     }
     const shown = await render();
     form.reset();
-    if (shown) notice.textContent = action.done(form);
+    if (shown) notice.textContent = action.done(form, result);
   } catch (error) {
     if (!(error instanceof Problem)) throw error;
+    if (data.credential) failedOffers += 1;
     await explain(error, form);
   } finally {
     busy = false;
     setBusy(form, "");
+    offerPasskeys();
   }
 }
 
@@ -184,10 +276,14 @@ async function enter(path, data) {
   const loggedIn = await send("POST", path, data);
   await checkCookie();
   become(loggedIn);
+  passkeys?.tell(user);
 }
 
 function become(someone) {
-  if (someone?.id !== user?.id) newCode = null;
+  if (someone?.id !== user?.id) {
+    newCode = null;
+    usedPassword = false;
+  }
   user = someone;
 }
 
@@ -202,8 +298,11 @@ async function sendFresh(...request) {
   return sendFresh(...request);
 }
 
-/* Show the dialog until the password was right; throw a Problem when it is closed before. */
-function askForPassword() {
+/* Show the dialog until the password or a passkey was right; throw a Problem when it is closed before. */
+async function askForPassword() {
+  const hasPasskey = await canUsePasskey();
+  document.getElementById("use-passkey").hidden = !hasPasskey;
+  document.getElementById("reauthentication-ways").textContent = hasPasskey ? "Enter your password or use a passkey" : "Enter your password";
   dialog.showModal();
   return new Promise((resolve, reject) => {
     asking = { resolve, reject };
@@ -212,14 +311,15 @@ function askForPassword() {
 
 async function reauthenticate(form) {
   const asked = asking;
-  if (!asked || form.getAttribute("aria-busy") === "true") return;
+  if (!asked || dialog.querySelector("[aria-busy=true]")) return;
+  const action = ACTIONS[form.dataset.action];
   const data = Object.fromEntries(new FormData(form));
   clearMessages(dialog);
   conceal(form);
-  setBusy(form, ACTIONS.reauthenticate.busy);
+  setBusy(form, action.busy);
   let problem = null;
   try {
-    await send("POST", "/reauthenticate", data);
+    await action.send(data);
     asked.resolve();
   } catch (error) {
     if (!(error instanceof Problem)) throw error;
@@ -233,18 +333,65 @@ async function reauthenticate(form) {
 }
 
 function leaveDialog() {
-  const form = dialog.querySelector("form");
   asking?.reject(new Problem({ code: "cancelled" })); // without effect on who has gone on
   asking = null;
-  setBusy(form, "");
+  passkeys?.withdraw();
   clearMessages(dialog);
-  form.reset();
-  conceal(form);
+  for (const form of dialog.querySelectorAll("form")) {
+    setBusy(form, "");
+    form.reset();
+    conceal(form);
+  }
+}
+
+/* Return the passkeys of the user, none where it is not known. */
+async function listPasskeys() {
+  try {
+    return passkeys ? await send("GET", "/passkeys", undefined, isList) : [];
+  } catch {
+    return [];
+  }
+}
+
+function keptPasskeys(count) {
+  if (!count) return "";
+  if (count === 1) return " You still have 1 passkey. Delete it if it is not yours.";
+  return ` You still have ${count} passkeys. Delete those that are not yours.`;
+}
+
+async function canUsePasskey() {
+  return Boolean(passkeys?.supported) && (await listPasskeys()).length > 0;
+}
+
+async function recommendsPasskeys() {
+  return Boolean(await passkeys?.isOnDevice()) && !isReminderDeclined();
+}
+
+/* Return whether the user wants no reminder in this browser, or the browser would not remember it. */
+function isReminderDeclined() {
+  try {
+    return localStorage.getItem(NO_REMINDER) !== null;
+  } catch {
+    return true;
+  }
+}
+
+function declineReminder() {
+  document.getElementById("passkey-reminder").hidden = true;
+  heading.focus();
+  localStorage.setItem(NO_REMINDER, "");
+}
+
+/* Let the browser offer passkeys in the username field of the login form, and nowhere else. */
+function offerPasskeys() {
+  if (!passkeys || busy) return;
+  if (viewNow() !== "login" || failedOffers === MAX_FAILED_OFFERS) return passkeys.withdraw();
+  passkeys.offer((credential) => perform(document.getElementById("passkey-login"), { credential }));
 }
 
 /* Throw a Problem when somebody else is logged in by now, as in another window: what follows is not for them. */
 async function checkUser() {
-  const now = await send("GET");
+  const now = await send("GET", "/user");
   if (now.id === user.id) return;
   become(now);
   throw new Problem({ code: "other_user" });
@@ -253,7 +400,7 @@ async function checkUser() {
 /* Throw a Problem when the browser has not kept the cookie of a login; it says nothing of that by itself. */
 async function checkCookie() {
   try {
-    await send("GET");
+    await send("GET", "/user");
   } catch (error) {
     if (error.code !== "not_logged_in") return; // the login worked: what is wrong now, the next request says
     const detail = location.protocol === "http:"
@@ -266,6 +413,10 @@ async function checkCookie() {
 /* Say what went wrong with a form: beside its fields where the problem names them, else above it. */
 async function explain(problem, form) {
   if (problem.code === "cancelled") return;
+  if (problem.code === "no_passkey") {
+    (form.parentElement.querySelector(":scope > [role=status].notice") ?? notice).textContent = problem.message;
+    return;
+  }
   if (problem.code === "not_logged_in") return endSession();
   if (problem.code === "other_user") return showOtherUser();
   if (problem.code === "reauthentication_required") {
@@ -273,7 +424,9 @@ async function explain(problem, form) {
     return document.getElementById("password-current").focus();
   }
   const { wrong } = ACTIONS[form.dataset.action];
-  const errors = problem.code === "invalid_credentials" && wrong ? [wrong] : problem.errors;
+  const isWrong = problem.code === "invalid_credentials" && wrong;
+  if (isWrong && !wrong.field) problem.message = wrong.message;
+  const errors = isWrong?.field ? [wrong] : problem.errors;
   const others = [];
   for (const { field, message } of errors) {
     const input = form.elements[field];
@@ -287,7 +440,7 @@ async function explain(problem, form) {
   if (others.length || !errors.length) warn(problem, others, form.parentElement.querySelector(":scope > .problem") ?? warning);
   const first = form.querySelector("[aria-invalid]");
   if (first) first.focus();
-  else if (problem.code === "invalid_credentials") form.elements.password.select();
+  else if (problem.code === "invalid_credentials") form.elements.password?.select();
 }
 
 /* Say above the form what is wrong with a request as a whole. */
@@ -319,7 +472,7 @@ function askForCurrentPassword(needed) {
 function setBusy(form, text) {
   form.setAttribute("aria-busy", String(text !== ""));
   const area = form.closest("dialog") ?? main;
-  (area === main ? progress : area.querySelector("[role=status]")).textContent = text;
+  (area === main ? progress : area.querySelector(".unseen[role=status]")).textContent = text;
   // A button that is disabled outright would lose the focus.
   for (const button of area.querySelectorAll("form > button:not([type])")) button.setAttribute("aria-disabled", String(text !== ""));
   const button = form.querySelector(":scope > button");
@@ -389,6 +542,8 @@ async function render({ focus = true } = {}) {
   }
   if (focus) heading.focus();
   if (problem) warn(problem);
+  failedOffers = 0;
+  offerPasskeys();
   return !problem;
 }
 
@@ -408,6 +563,7 @@ function day(time) {
 function ago(time) {
   const minutes = (Date.now() - Date.parse(time)) / 60_000;
   if (!(minutes >= 10)) return "a few minutes ago";
+  if (minutes >= 60 * 24 * 60) return `on ${day(time)}`;
   const [amount, unit] = minutes < 60 ? [minutes, "minute"] : minutes < 24 * 60 ? [minutes / 60, "hour"] : [minutes / 60 / 24, "day"];
   return new Intl.RelativeTimeFormat("en").format(-Math.floor(amount), unit);
 }
@@ -437,6 +593,45 @@ function toItem(session) {
   button.setAttribute("aria-labelledby", `${button.id} ${device.id}`);
   button.setAttribute("aria-describedby", hint.id);
   return item;
+}
+
+function showPasskeys(list) {
+  document.getElementById("passkeys").replaceChildren(...list.map(toPasskey));
+  document.getElementById("no-passkeys").hidden = list.length > 0;
+  document.getElementById("add-passkey").hidden = !passkeys.supported;
+}
+
+function toPasskey(passkey) {
+  const item = document.getElementById("passkey").content.cloneNode(true);
+  const [name, hint, added, used, rename, remove] = [".device", ".hint", ".added", ".used", ".rename", ".remove"].map((css) => item.querySelector(css));
+  const [removal, renaming] = item.querySelectorAll("form");
+  const [label, input, error] = renaming.querySelector(".field").children;
+  name.textContent = passkey.name;
+  added.dateTime = passkey.created_time;
+  added.textContent = day(passkey.created_time);
+  used.textContent = passkey.last_used_time === null ? "Not used yet" : `Last used ${ago(passkey.last_used_time)}`;
+  for (const [key, element] of Object.entries({ name, hint, rename, remove, renaming, input })) element.id = `passkey-${key}-${passkey.id}`;
+  for (const button of [rename, remove]) {
+    button.setAttribute("aria-labelledby", `${button.id} ${name.id}`);
+    button.setAttribute("aria-describedby", hint.id);
+  }
+  rename.setAttribute("aria-controls", renaming.id);
+  label.htmlFor = input.id;
+  input.setAttribute("value", passkey.name);
+  error.id = `${input.id}-error`;
+  input.setAttribute("aria-describedby", error.id);
+  for (const form of [removal, renaming]) Object.assign(form.dataset, { id: passkey.id, name: passkey.name });
+  return item;
+}
+
+/* Show or hide the form for the name of a passkey. */
+function toggleRenaming(button) {
+  const form = document.getElementById(button.getAttribute("aria-controls"));
+  form.hidden = !form.hidden;
+  button.setAttribute("aria-expanded", String(!form.hidden));
+  form.reset();
+  clearMessages(form);
+  if (!form.hidden) form.elements.name.select();
 }
 
 function showCode({ recovery_code: code, created_time: since }) {
@@ -495,7 +690,7 @@ async function load(form) {
   if (form) setBusy(form, "Trying again…");
   let problem = null;
   try {
-    become(await send("GET"));
+    become(await send("GET", "/user"));
     known = true;
   } catch (error) {
     if (!(error instanceof Problem)) throw error;
@@ -511,11 +706,10 @@ async function load(form) {
 
 /* Look again when somebody comes back to this page: it may be a user, another one, or nobody by now. */
 async function lookAgain() {
-  if (document.visibilityState !== "visible" || !known || busy) return;
   const before = user;
   let now;
   try {
-    now = await send("GET");
+    now = await send("GET", "/user");
   } catch (error) {
     if (error.code === "not_logged_in" && user && user === before && !busy) endSession();
     return;
@@ -527,17 +721,32 @@ async function lookAgain() {
 
 document.addEventListener("submit", submit);
 document.addEventListener("click", (event) => {
-  const button = event.target.closest(".show");
-  if (button) reveal(button, button.firstElementChild.textContent === "Show");
+  const button = event.target.closest(".show, .rename");
+  if (button?.matches(".show")) reveal(button, button.firstElementChild.textContent === "Show");
+  else if (button) toggleRenaming(button);
 });
-document.addEventListener("visibilitychange", lookAgain);
+document.addEventListener("visibilitychange", () => {
+  if (document.visibilityState !== "visible" || !known || busy) return;
+  offerPasskeys();
+  lookAgain();
+});
 document.getElementById("cancel").addEventListener("click", () => dialog.close());
 document.getElementById("copy").addEventListener("click", copyCode);
 document.getElementById("print").addEventListener("click", () => window.print());
+document.getElementById("decline").addEventListener("click", declineReminder);
 dialog.addEventListener("close", leaveDialog);
 window.addEventListener("hashchange", () => {
   if (!known) return;
+  passkeys?.withdraw();
   clearMessages();
   render();
 });
+if (passkeys) {
+  VIEWS_OF_USERS.push("passkeys");
+  document.getElementById("delete-passkeys").hidden = false;
+}
+if (passkeys?.supported) {
+  document.getElementById("passkey-login").hidden = false;
+  document.getElementById("login-username").autocomplete = "username webauthn";
+}
 load();
