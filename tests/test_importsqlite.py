@@ -22,7 +22,7 @@ from user.models import User
 from .conftest import NAME
 from .databases import SERVER, a_database, database_url
 from .markdown import code, section
-from .support import OTHER_PASSWORD, assert_problem, credentials, login, run, until, with_key
+from .support import COOKIE, OTHER_PASSWORD, assert_problem, credentials, login, run, until, with_key
 
 postgresql = pytest.mark.skipif(not SERVER, reason="TEST_DATABASE_URL names no PostgreSQL server")
 # Has a service on SQLite be used, and prints what its users hold.
@@ -41,12 +41,21 @@ def browser(name, path="signup"):
     client.post(f"/api/user/{path}", json=credentials(name)).raise_for_status()
     return client
 
+from passkey.models import Passkey, UserHandle
+from user.models import User
+
 ada, bob, gone = map(browser, ("ada", "bob", "gone"))
 gone.delete("/api/user").raise_for_status()
 other = browser("bob", "login")
 logged_out = session_key(other)
 other.post("/api/user/logout").raise_for_status()
 code = bob.post("/api/user/recovery-code").json()["recovery_code"]
+user = User.objects.get(username="ada")
+UserHandle.objects.create(user=user, handle="h" * 43)
+Passkey.objects.create(
+    user=user, credential_id="c" * 43, public_key=bytes(range(256)), name="Phone", sign_count=2**32 - 1,
+    backup_eligible=True, backed_up=False,
+)
 keys = {key: client.get("/api/user").json() for client in (ada, bob) for key in [session_key(client)]}
 print(json.dumps({"keys": keys, "logged_out": logged_out, "code": code}))
 """
@@ -130,7 +139,7 @@ show()
 def used(tmp_path_factory) -> tuple[Path, dict]:
     """A database of a service that has been used, and what its users hold."""
     path = tmp_path_factory.mktemp("sqlite") / "db.sqlite3"
-    done = run("python", "-c", STORY, DATABASE_URL=f"sqlite:///{path}")
+    done = run("python", "-c", STORY, DATABASE_URL=f"sqlite:///{path}", PASSKEYS="on")
     assert done.returncode == 0, done.stderr
     return path, json.loads(done.stdout)
 
@@ -173,11 +182,15 @@ def test_users_notice_nothing(used, file, make_client):
 
     assert said == (
         f"Copied {file}, and compared each row with its original. "
-        "Rows: django_content_type 4, user_user 2, user_session 3, user_recoverycode 1.\n"
+        "Rows: django_content_type 7, user_user 2, user_session 3, user_recoverycode 1, "
+        "passkey_userhandle 1, passkey_passkey 1, passkey_usedchallenge 0.\n"
     )
     for key, user in held["keys"].items():
         assert with_key(make_client(), key).json() == user
         assert login(make_client(), user["username"]).json() == user
+    ada = next(key for key, user in held["keys"].items() if user["username"] == "ada")
+    [passkey] = make_client().get("/api/passkeys", headers={"Cookie": f"{COOKIE}={ada}"}).json()
+    assert passkey["name"] == "Phone"
     assert_problem(with_key(make_client(), held["logged_out"]), 401, "not_logged_in")
     bob = {"username": "bob", "recovery_code": held["code"], "password": OTHER_PASSWORD}
     assert make_client().post("/api/user/recover", json=bob).status_code == 200
@@ -194,10 +207,10 @@ def test_move_is_what_the_document_says(file):
     commands = commands.replace("postgresql://postgres@127.0.0.1/users", url).replace("db.sqlite3", str(file))
 
     with a_database(name):
-        done = run("bash", "-euc", f"systemctl() {{ :; }}; createdb() {{ :; }}\n{commands}")
+        done = run("bash", "-euc", f"systemctl() {{ :; }}; createdb() {{ :; }}\n{commands}", PASSKEYS="on")
 
         assert done.returncode == 0, done.stderr
-        assert "user_user 2, user_session 3, user_recoverycode 1." in done.stdout
+        assert "user_user 2, user_session 3, user_recoverycode 1, passkey_userhandle 1, " in done.stdout
 
 
 @postgresql
@@ -207,7 +220,7 @@ def test_interrupted_copy_leaves_nothing_and_can_be_repeated(used, file, make_cl
     with psycopg.connect(url) as other, psycopg.connect(SERVER, autocommit=True) as server:
         # The copy has to wait for this after the last row, and before anything is compared.
         other.execute("ALTER SEQUENCE user_user_id_seq INCREMENT 1")
-        copying = start("meta", "importsqlite", str(file), cwd=BASE_DIR, DATABASE_URL=url)
+        copying = start("meta", "importsqlite", str(file), cwd=BASE_DIR, DATABASE_URL=url, PASSKEYS="on")
         waiting = "SELECT 1 FROM pg_stat_activity WHERE datname = %s AND wait_event_type = 'Lock'"
         until(lambda: server.execute(waiting, [NAME]).fetchone())
 

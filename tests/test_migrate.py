@@ -130,7 +130,7 @@ def test_lock_outlasts_the_limit_on_idle_transactions(monkeypatch):
 
 @postgresql
 def test_migration_has_the_time_that_it_takes(monkeypatch):
-    monkeypatch.setattr("framework.django_settings.POSTGRESQL_ANSWER_SECONDS", 0.1)
+    monkeypatch.setattr("framework.django_settings.POSTGRESQL_RESPONSE_SECONDS", 0.1)
     options = connection.settings_dict["OPTIONS"] | {"options": "-c statement_timeout=100"}
     monkeypatch.setitem(connection.settings_dict, "OPTIONS", options)
 

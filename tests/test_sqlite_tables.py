@@ -111,7 +111,15 @@ def test_row_with_a_primary_key_of_two_columns_is_named_by_both(source):
 def test_tables_are_those_of_the_installed_apps():
     tables = {table.name: table for table in installed_tables()}
 
-    assert tables.keys() == {"django_content_type", "user_user", "user_session", "user_recoverycode"}
+    assert tables.keys() == {
+        "django_content_type",
+        "user_user",
+        "user_session",
+        "user_recoverycode",
+        "passkey_userhandle",
+        "passkey_passkey",
+        "passkey_usedchallenge",
+    }
     assert [(column.name, column.type, column.is_text) for column in tables["user_user"].columns] == [
         ("id", "BigAutoField", False),
         ("username", "CharField", True),
