@@ -11,6 +11,7 @@ from utilmeta import service
 from utilmeta.core.request import Request
 
 from config import settings
+from framework.compiled_query import CompiledQuery
 from user import auth, browsers, rate_limits
 from user.models import User
 from user.queries import end_surplus_sessions, lock
@@ -45,6 +46,11 @@ NOT_ACCEPTED = "The passkey was not accepted"
 TOO_MANY = f"An account has at most {MAX_PASSKEYS} passkeys. Delete one first."
 TIMEOUT = int(CHALLENGE_AGE.total_seconds() * 1000)
 
+passkey_by_credential = CompiledQuery(
+    lambda credential_id: Passkey.objects.filter(credential_id=credential_id), Passkey.credential_id
+)
+handle_by_user = CompiledQuery(lambda user: UserHandle.objects.filter(user=user), UserHandle.user)
+
 
 def list_passkeys(user: User) -> list[PasskeySchema]:
     """Return the passkeys of a user, the oldest first."""
@@ -64,7 +70,7 @@ def describe(passkey: Passkey) -> PasskeySchema:
 
 def accepted(user: User) -> AcceptedSchema:
     """Return what tells a browser which passkeys of a user there are."""
-    handle = UserHandle.objects.filter(user=user).first()
+    handle = handle_by_user.first(user.pk)
     return AcceptedSchema(
         rpId=settings.passkey_rp_id,
         userId=handle and handle.handle,
@@ -111,7 +117,7 @@ def handle_of(user: User) -> str:
 
     Raises Problem `not_logged_in` when the password was changed or the account deleted meanwhile.
     """
-    handle = UserHandle.objects.filter(user=user).first()
+    handle = handle_by_user.first(user.pk)
     if not handle:
         with locked(user):
             handle, _ = UserHandle.objects.get_or_create(
@@ -235,7 +241,7 @@ def verify(
     assertion = ceremonies.read_assertion(credential)
     ceremonies.check_client_data(assertion.client, GET)
     challenges.check(request, assertion.client.challenge, AUTHENTICATION, in_session=bool(user))
-    passkey = Passkey.objects.filter(credential_id=assertion.credential_id).first()
+    passkey = passkey_by_credential.first(assertion.credential_id)
     if not passkey:
         raise RefusedError("unknown_credential")
     if not user:
@@ -244,8 +250,8 @@ def verify(
         raise RefusedError("credential_of_another_user")
     # An authenticator that was given a list of credentials may leave the handle out.
     if assertion.user_handle or not user:
-        handle = UserHandle.objects.filter(user=passkey.user_id, handle=assertion.user_handle)
-        if not handle.exists():
+        handle = handle_by_user.first(passkey.user_id)
+        if not handle or handle.handle != assertion.user_handle:
             raise RefusedError("wrong_user_handle")
     ceremonies.verify_assertion(assertion, passkey)
     return assertion, passkey
