@@ -89,6 +89,8 @@ def test_container_of_the_service_can_change_nothing(name):
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert "cap_add" not in service
+    assert not any(volume.endswith((":/tmp", ":/data")) for volume in service["volumes"])
+    assert service.get("tmpfs") == (["/tmp"] if name != "make-secrets" else None)
     assert ("user" in service) == (name == "make-secrets")
 
 

@@ -125,8 +125,9 @@ class Container:
 
 @pytest.fixture(scope="module")
 def container(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Container]:
-    """A container in production, on SQLite, which has been migrated."""
-    container = Container(tmp_path_factory.mktemp("container"))
+    """A container in production, on SQLite, which has been migrated, with everything that it can do."""
+    optional = {"METRICS": "on", "PASSKEYS": "on", "PASSKEY_RP_ID": "localhost"}
+    container = Container(tmp_path_factory.mktemp("container"), **optional)
     migrated = container.run("meta", "migrate")
     assert migrated.returncode == 0, migrated.stderr
     container.start()
@@ -154,6 +155,14 @@ def test_commands_work_beside_the_service(container):
         assert login(client).status_code == 200
     assert container.run("meta", "showuser", "bob").stdout
     assert container.run("meta", "createuser", "bob", stdin=f"{PASSWORD}\n").returncode != 0
+
+
+def test_everything_optional_works(container):
+    metrics = httpx.get(f"{container.url}/metrics").text
+    passkeys = httpx.post(f"{container.url}/api/passkeys/authentication", headers={"Host": "localhost"})
+
+    assert "demo_user_workers 2.0" in metrics
+    assert passkeys.status_code == 200, passkeys.text
 
 
 def test_every_process_is_one_of_a_user_without_rights(container):

@@ -9,6 +9,8 @@ from packaging.utils import canonicalize_name
 
 from config import BASE_DIR
 
+from .markdown import table
+
 LOCK = (BASE_DIR / "requirements.lock").read_text()
 SCRIPT = (BASE_DIR / ".ci/lock").read_text()
 PROJECT = (BASE_DIR / "pyproject.toml").read_text()
@@ -83,6 +85,12 @@ def test_lock_has_what_the_image_needs_and_nothing_else(machine):
                 todo += wanted(requires(name) or [], machine, extra)
 
     assert {name for name, _ in seen} == set(LOCKED)
+
+
+def test_lock_has_every_extra_of_an_installation():
+    documented = {extra.strip("`") for extra, _ in table("docs/deployment.md", "Install")}
+
+    assert set(EXTRAS) == documented
 
 
 def test_lock_is_for_the_python_of_the_image():
