@@ -19,9 +19,10 @@ class DatabaseCascade:
         super().__init__(to, **options | {"on_delete": models.DO_NOTHING, "db_constraint": False})  # type: ignore[call-arg]
 
     def db_type_suffix(self, connection: Any) -> str:
-        """Return what CREATE TABLE has after the type of the column: like Django's constraints, for COMMIT."""
+        """Return what CREATE TABLE has after the type of the column; it is checked at COMMIT, as Django's is."""
         quote, users = connection.ops.quote_name, self.related_model._meta  # type: ignore[attr-defined]
-        return f"REFERENCES {quote(users.db_table)} ({quote(users.pk.column)}) ON DELETE CASCADE DEFERRABLE INITIALLY DEFERRED"
+        reference = f"REFERENCES {quote(users.db_table)} ({quote(users.pk.column)})"
+        return f"{reference} ON DELETE CASCADE DEFERRABLE INITIALLY DEFERRED"
 
 
 class OwnerField(DatabaseCascade, models.ForeignKey):  # type: ignore[type-arg]
