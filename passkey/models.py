@@ -19,7 +19,7 @@ class DatabaseCascade:
         super().__init__(to, **options | {"on_delete": models.DO_NOTHING, "db_constraint": False})  # type: ignore[call-arg]
 
     def db_type_suffix(self, connection: Any) -> str:
-        """Return what CREATE TABLE has after the type of the column; it is checked at COMMIT, as Django's is."""
+        """Return what CREATE TABLE has after the column's type; it is checked at COMMIT, as Django's is."""
         quote, users = connection.ops.quote_name, self.related_model._meta  # type: ignore[attr-defined]
         reference = f"REFERENCES {quote(users.db_table)} ({quote(users.pk.column)})"
         return f"{reference} ON DELETE CASCADE DEFERRABLE INITIALLY DEFERRED"

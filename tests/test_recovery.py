@@ -9,7 +9,7 @@ from django.utils import timezone
 from limits import parse
 
 from config import settings
-from user import passwords, recovery_codes
+from user import accounts, passwords, recovery_codes
 from user.models import RecoveryCode, Session, User
 
 from .support import OTHER_PASSWORD, assert_problem, login, session_key
@@ -274,6 +274,20 @@ def test_recovery_of_an_account_that_is_deleted_meanwhile_is_refused(bob, client
     monkeypatch.setattr("user.accounts.hash_password", delete)
 
     assert_problem(recover(client, code), 403, "invalid_credentials")
+
+
+def test_code_that_another_request_uses_meanwhile_is_refused(bob, client, monkeypatch):
+    code = create(bob)
+    lock = accounts.lock
+
+    def overtaken(user: User) -> User | None:
+        RecoveryCode.objects.all().delete()
+        return lock(user)
+
+    monkeypatch.setattr(accounts, "lock", overtaken)
+
+    assert_problem(recover(client, code), 403, "invalid_credentials")
+    assert login(client).status_code == 200
 
 
 def test_the_code_needs_a_login_to_be_seen_or_changed(client):

@@ -164,7 +164,7 @@ def test_what_is_not_a_live_session_of_the_user_is_not_found(bob, phone, make_us
     ended = id_of(phone)
     phone.post("/api/user/logout")
 
-    for session in (id_of(eve), ended, 0, -1, 2**31, 2**63, 10**30, "x", "1.0", "01", "%00", "1/2"):
+    for session in (id_of(eve), ended, 0, -1, 2**31, 2**63, 10**30, 10**100, "x", "1.0", "01", "%00", "1/2"):
         assert_problem(bob.delete(f"/api/user/sessions/{session}"), 404, "not_found")
 
     assert eve.get("/api/user").status_code == 200
