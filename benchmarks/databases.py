@@ -30,6 +30,8 @@ def environment(url: str, **settings: str) -> dict[str, str]:
             "DATABASE_URL": url,
             "REDIS_URL": "",
             "THROTTLE": "off",
+            "PASSKEYS": "off",
+            "METRICS": "off",
             "PYTHONPATH": str(BASE_DIR),
             **settings,
         }
