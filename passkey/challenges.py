@@ -24,6 +24,8 @@ from .models import UsedChallenge
 from .schema import to_base64url
 
 CHALLENGE_AGE = timedelta(minutes=5)
+# How long a used one is kept: it may have been given by a machine whose clock differs.
+KEEPING_AGE = 2 * CHALLENGE_AGE
 # WebAuthn level 3, section 13.4.3, asks for 16 random bytes at least.
 RANDOM_BYTES = 32
 REGISTRATION, AUTHENTICATION = "registration", "authentication"
@@ -86,7 +88,7 @@ def use(challenge: bytes) -> None:
     """
     delete_expired()
     used = UsedChallenge(
-        challenge_hash=hash_key(challenge.decode()), expiry_time=timezone.now() + CHALLENGE_AGE
+        challenge_hash=hash_key(challenge.decode()), expiry_time=timezone.now() + KEEPING_AGE
     )
     try:
         used.save(force_insert=True)

@@ -1276,14 +1276,19 @@ def test_account_is_deleted_once(logged_in, account, gate):
     assert gate.count("DELETE", "/api/user") == 1
 
 
-@pytest.mark.parametrize("action", ["delete", "recovery-code"])
+@pytest.mark.parametrize("action", ["delete", "recovery-code", "name", "password"])
 def test_nothing_is_done_for_another_user_in_another_window(logged_in, service, account, gate, action):
     logged_in.open(f"/#{action}")
     answer = httpx.post(f"{service.url}/api/user/signup", json=credentials(f"{account}-b"))
     cookie = {"name": "sessionid", "value": answer.cookies["sessionid"], "url": logged_in.url}
     logged_in.driver.execute_cdp_cmd("Network.setCookie", cookie)
 
-    logged_in.send(**({"username": account} if action == "delete" else {}))
+    fields = {
+        "delete": {"username": account},
+        "name": {"username": f"{account}-c"},
+        "password": {"password": OTHER_PASSWORD},
+    }
+    logged_in.send(**fields.get(action, {}))
 
     logged_in.until(lambda: logged_in.text("#status") == f"You are logged in as {account}-b.")
     assert [method for method, _ in gate.requests if method != "GET"] == []

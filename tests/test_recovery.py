@@ -12,7 +12,7 @@ from config import settings
 from user import accounts, passwords, recovery_codes
 from user.models import RecoveryCode, Session, User
 
-from .support import OTHER_PASSWORD, assert_problem, login, session_key
+from .support import OTHER_PASSWORD, assert_problem, credentials, login, session_key
 
 NEW_PASSWORD = "a third long password"
 
@@ -252,6 +252,23 @@ def test_code_that_a_new_password_overtakes_is_not_created(bob, make_client, mon
     assert_problem(other.post("/api/user/recovery-code"), 401, "not_logged_in")
 
     assert not RecoveryCode.objects.exists()
+
+
+def test_code_is_created_while_a_login_upgrades_the_hash(bob, monkeypatch):
+    def upgrade():
+        user = User.objects.get()
+        upgraded = passwords.rehash_password(credentials()["password"], f"{user.password}=")
+        assert upgraded != user.password
+        User.objects.update(password=upgraded)
+        return recovery_codes.new_code()
+
+    monkeypatch.setattr(
+        passwords.PBKDF2PasswordHasher, "iterations", passwords.PBKDF2PasswordHasher.iterations + 1
+    )
+    monkeypatch.setattr("user.recovery_code_api.new_code", upgrade)
+
+    assert bob.post("/api/user/recovery-code").status_code == 200
+    assert bob.get("/api/user").status_code == 200
 
 
 def test_code_of_an_account_that_is_deleted_meanwhile_is_not_created(bob, monkeypatch):

@@ -13,6 +13,7 @@ from django.utils import timezone
 from framework.compiled_query import CompiledQuery, Parameter, is_tested_version
 
 from .models import Session, User
+from .passwords import salt_of
 
 # A batch is what others wait for: some milliseconds.
 BATCH_SIZE = 1000
@@ -122,9 +123,11 @@ def rows_of_other_apps(user: User) -> dict[str, int]:
 def lock(user: User) -> User | None:
     """Lock a user until the transaction ends; return None if the password has changed or the user is gone.
 
-    A session from before the change has been revoked, and its requests must do nothing more.
+    A session from before the change has been revoked, and its requests must do nothing more. A login that
+    only upgrades the hash is no change: the salt stays the same.
     """
-    return User.objects.select_for_update().filter(pk=user.pk, password=user.password).first()
+    row = User.objects.select_for_update().filter(pk=user.pk).first()
+    return row if row and salt_of(row.password) == salt_of(user.password) else None
 
 
 def delete_user(user: User) -> int | None:

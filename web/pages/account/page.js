@@ -76,6 +76,7 @@ const ACTIONS = {
   name: {
     busy: "Changing…",
     send: async (data) => {
+      await checkUser();
       become(await send("PUT", "/user", data));
       passkeys?.tell(user);
     },
@@ -84,6 +85,7 @@ const ACTIONS = {
   password: {
     busy: "Changing…",
     send: async (data) => {
+      await checkUser();
       try {
         become(await send("PUT", "/user", data));
       } catch (error) {
@@ -107,6 +109,7 @@ const ACTIONS = {
   end: {
     busy: "Logging out…",
     send: async (data, form) => {
+      await checkUser();
       try {
         await sendFresh("DELETE", `/user/sessions/${form.dataset.id}`, undefined, isEmpty);
       } catch (error) {
@@ -118,7 +121,10 @@ const ACTIONS = {
   },
   "end-others": {
     busy: "Logging out…",
-    send: () => sendFresh("DELETE", "/user/sessions", undefined, hasCount),
+    send: async () => {
+      await checkUser();
+      await sendFresh("DELETE", "/user/sessions", undefined, hasCount);
+    },
     done: () => "You are logged out everywhere else.",
     view: "sessions",
   },
@@ -147,6 +153,7 @@ const ACTIONS = {
   "delete-passkey": {
     busy: "Deleting…",
     send: async (data, form) => {
+      await checkUser();
       try {
         await sendFresh("DELETE", `/passkeys/${form.dataset.id}`, undefined, isEmpty);
       } catch (error) {
@@ -168,7 +175,10 @@ const ACTIONS = {
   },
   "delete-code": {
     busy: "Deleting…",
-    send: () => sendFresh("DELETE", "/user/recovery-code", undefined, isEmpty),
+    send: async () => {
+      await checkUser();
+      await sendFresh("DELETE", "/user/recovery-code", undefined, isEmpty);
+    },
     done: () => "Your recovery code has been deleted.",
     view: "recovery-code",
   },
