@@ -94,7 +94,13 @@ class TableCopy:  # pragma: no cover  (PostgreSQL: the suite has one with TEST_D
                         f"The new database has rows in {table.name}. It must be empty, but migrated."
                     )
         # Also of what interrupted copies have left on the disk.
-        cursor.execute(f"TRUNCATE {self.all}")
+        try:
+            cursor.execute(f"TRUNCATE {self.all}")
+        except self.target.Database.NotSupportedError:  # another table refers to one of them
+            raise CopyError(
+                "The new database has tables of an app that is not installed: run this with the settings "
+                "with which it was migrated."
+            ) from None
 
     def _copy(self, cursor: Cursor[Any], table: Table) -> int:
         """Copy the rows of a table; return how many there are."""

@@ -90,11 +90,12 @@ def test_container_serves_as_granian_conf_says_unless_it_is_told_otherwise(serve
     assert {name: variables[name] for name in GRANIAN} == GRANIAN | told
 
 
-def test_health_is_that_of_the_service(serve):
-    process = serve().wait_until_granian_has_started()
-    there = run(CHECK_HEALTH, GRANIAN_PORT=process.environment["PORT"])
+@pytest.mark.parametrize("path", [{}, {"GRANIAN_URL_PATH_PREFIX": "/accounts"}], ids=["root", "path"])
+def test_health_is_that_of_the_service(serve, path):
+    process = serve(**path).wait_until_granian_has_started()
+    there = run(CHECK_HEALTH, GRANIAN_PORT=process.environment["PORT"], **path)
     process.stop()
-    gone = run(CHECK_HEALTH, GRANIAN_PORT=process.environment["PORT"])
+    gone = run(CHECK_HEALTH, GRANIAN_PORT=process.environment["PORT"], **path)
 
     assert (there.returncode, gone.returncode) == (0, 1), there.stderr
     assert f'CMD ["./{CHECK_HEALTH}"]' in DOCKERFILE

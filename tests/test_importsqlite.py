@@ -261,6 +261,20 @@ def test_database_with_accounts_is_kept(bob, file):
 
 
 @postgresql
+def test_database_that_was_migrated_with_other_apps_is_refused(tmp_path):
+    name, path = f"demo_user_apps_{os.getpid()}", tmp_path / "db.sqlite3"
+    url = database_url(name, None)
+    assert run("meta", "migrate", DATABASE_URL=f"sqlite:///{path}").returncode == 0
+    with a_database(name):
+        assert run("meta", "migrate", DATABASE_URL=url, PASSKEYS="on").returncode == 0
+
+        done = run("meta", "importsqlite", str(path), DATABASE_URL=url)
+
+    assert done.returncode == 1
+    assert "run this with the settings with which it was migrated" in done.stderr
+
+
+@postgresql
 def test_database_that_somebody_uses_is_refused(file, monkeypatch):
     monkeypatch.setitem(time_limits.LIFTED_IN_TRANSACTION, "lock_timeout", "10ms")
     with psycopg.connect(database_url(NAME, None)) as other:
