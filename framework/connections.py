@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from django.db import DEFAULT_DB_ALIAS, DatabaseError, OperationalError, connections
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, OperationalError, close_old_connections, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from .fair_queue import FairQueue, QueueFullError
@@ -49,13 +49,19 @@ class ConnectionPool:
 
     @contextmanager
     def request(self) -> Iterator[None]:
-        """Lend connections to this thread until the block ends, which gives back what it holds."""
+        """Lend connections to this thread until the block ends, which gives back what it holds.
+
+        A thread that has a connection of its own keeps it, unless it is broken.
+        """
         self._local.serving = True
         try:
             yield
         finally:
             self._local.serving = False
-            self.give_back()
+            if getattr(self._local, "borrowed", None):
+                self.give_back()
+            else:
+                close_old_connections()
 
     def create_connection(self, alias: str) -> BaseDatabaseWrapper:
         """Return a connection for this thread: a borrowed one while it serves a request.

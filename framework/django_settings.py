@@ -73,7 +73,7 @@ SETTINGS["DATABASES"]["default"]["OPTIONS"] |= {"factory": PrivateConnection} if
 pool.install()
 
 # Django looks around each request for a cache, for the log of queries of DEBUG, and for connections that the
-# thread keeps. The first two are not used here, and a request gives its connection back before it ends.
+# thread keeps. The first two are not used here, and framework/connections.py looks after connections.
 signals.request_finished.disconnect(close_caches)
 signals.request_started.disconnect(reset_queries)
 signals.request_started.disconnect(close_old_connections)

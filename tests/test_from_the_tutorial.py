@@ -305,7 +305,9 @@ def test_tables_are_those_of_a_fresh_database(tutorial, service, shell, urls):
         with psycopg.connect(urls[1]) as moved, connection.cursor() as fresh:
             for statement in (COLUMNS, INDEXES):
                 fresh.execute(statement)
-                assert moved.execute(statement).fetchall() == fresh.fetchall()
+                # The suite's own database has the tables of passkeys, too.
+                rows_ = [row for row in fresh.fetchall() if not row[0].startswith("passkey_")]
+                assert moved.execute(statement).fetchall() == rows_
     else:
         assert rows(service / "db.sqlite3", SCHEMA) == rows(EXAMPLE, SCHEMA)
 
