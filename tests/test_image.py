@@ -130,7 +130,10 @@ class Container:
         return found
 
     def kill(self) -> None:
-        """End the container."""
+        """End the container: without its first process, the kernel ends the others."""
+        if self.process.poll() is None:
+            # `--kill-child` has no effect on a process that has changed its user.
+            os.kill(self.processes()[0], signal.SIGKILL)
         self.process.kill()
         self.process.wait()
 
