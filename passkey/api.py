@@ -5,10 +5,9 @@ from utilmeta.core import api, request
 from user import auth
 from user.models import User
 from user.schema import UserSchema
-from web.operations import OPERATIONS
 from web.problems import NoContent
 
-from . import challenges, operations, passkeys
+from . import challenges, passkeys
 from .schema import (
     AcceptedSchema,
     CreationOptionsSchema,
@@ -112,6 +111,3 @@ class PasskeysAPI(api.API):
         The session then counts as freshly logged in. The options must have been requested in this session.
         """
         return UserSchema.init(passkeys.reauthenticate(self.request, user, data.credential))
-
-
-OPERATIONS.update(operations.OPERATIONS)

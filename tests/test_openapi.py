@@ -159,7 +159,7 @@ def test_committed_document_is_the_one_that_is_served_by_default():
 
 def test_every_endpoint_is_described():
     assert {path for _, path, _ in OPERATIONS.values()} == set(Addresses(RootAPI, "/api").templates)
-    assert set(OPERATIONS) == {each.id for each in openapi.OPERATIONS.values()}
+    assert set(OPERATIONS) == {each.id for each in openapi.operations().values()}
     for _, _, operation in OPERATIONS.values():
         assert operation["summary"]
         assert operation["summary"] not in operation["description"]

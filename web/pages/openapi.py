@@ -3,6 +3,8 @@
 import json
 import re
 from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
 from itertools import groupby
 from typing import Any
 
@@ -11,7 +13,7 @@ from utilmeta.core.api.specs.openapi import OpenAPI
 from utilmeta.utils import json_dumps
 
 from web.middleware import API_PREFIX
-from web.operations import OPERATIONS, Cookie, Operation
+from web.operations import Cookie, Operation
 from web.problems import ALL_PROBLEMS, CONTENT_TYPE, MORE_PROBLEMS, Problem
 
 JsonObject = dict[str, Any]
@@ -66,6 +68,22 @@ HEADERS: JsonObject = {
         "example": 5,
     },
 }
+
+
+@cache
+def operations() -> dict[str, Operation]:
+    """Return all operations by UtilMeta's name: those of the module `operations` beside each mounted API."""
+    found: dict[str, Operation] = {}
+    for package in packages_of(service.resolve()):
+        if package and find_spec(f"{package}.operations"):
+            found |= import_module(f"{package}.operations").OPERATIONS
+    return found
+
+
+def packages_of(api: Any) -> set[str]:
+    """Return the packages of an API class and of those that are mounted under it."""
+    mounted = [each.handler for each in api._routes if not each.is_endpoint]
+    return {api.__module__.rpartition(".")[0]}.union(*map(packages_of, mounted))
 
 
 def build() -> JsonObject:
@@ -160,7 +178,7 @@ def operation(
     Its docstring is one line, and then more.
     """
     required = security(known["security"])
-    more = OPERATIONS.get(known["operationId"]) or added(method, path, known, required)
+    more = operations().get(known["operationId"]) or added(method, path, known, required)
     summary, _, description = unwrapped(known.get("description", "")).partition("\n\n")
     done = "204" if "204" in known["responses"] else "200"
     complete = {
@@ -191,7 +209,7 @@ def operation(
 
 
 def added(method: str, path: str, known: JsonObject, required: list[JsonObject]) -> Operation:
-    """Describe an endpoint that is not in OPERATIONS by what it takes."""
+    """Describe an endpoint that no app describes by what it takes."""
     problems = ["service_unavailable"]
     if required and {} not in required:
         problems.append("not_logged_in")
