@@ -267,6 +267,10 @@ def test_number_may_be_written_in_another_way(added):
         *(("words", value, "This must be an array.") for value in ("a", None, {"a": 1})),
         ("words", ["a", "b", "c"], "Use at most 2 items."),
         *(("part", value, "This must be an object.") for value in (None, "a", 1)),
+        *(
+            ("part", value, "No name in this object may begin with an underscore.")
+            for value in ({"_d": {"size": 1}}, {"size": 1, "_obj_self": 1}, {"size": 1, "__parser__": 1})
+        ),
         *(("anything", value, "This must be an object.") for value in (None, "a", [["a", 1]])),
         *(("anything", {"a": [value]}, "This cannot be stored.") for value in ("\0", 10**400, 2**63)),
         ("made", 1, "There is no such field."),

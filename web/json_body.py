@@ -18,7 +18,7 @@ from utype.parser.field import ParserField
 from utype.utils.exceptions import ParseError
 from utype.utils.transform import TypeTransformer
 
-from .faults import faults_of
+from .faults import FaultError, faults_of
 from .problems import Problem
 from .request import HttpRequest
 
@@ -30,6 +30,7 @@ LENGTH = re.compile(f"[0-9]{{1,{MAX_DIGITS}}}")
 NOT_STORABLE = re.compile("[\0\ud800-\udfff]")
 UNUSABLE_TEXT = "This has a character that cannot be stored."
 UNUSABLE_VALUE = "This cannot be stored."
+UNDERSCORE = "No name in this object may begin with an underscore."
 # Name and value of each parameter of a media type (RFC 9110, section 5.6.6).
 PARAMETERS = re.compile(r';([^;=]*)=?("(?:[^"\\]|\\.)*"|[^;]*)')
 # What Python knows UTF-8 by. `codecs.lookup` would remember every name that it does not find.
@@ -234,9 +235,16 @@ def input_names(schema: Any) -> frozenset[str]:
 
 
 def check_json_type(value: Any, type_: Any) -> None:
-    """Raise TypeError for a value of JSON that is never written for a type."""
+    """Raise TypeError for a value of JSON that is never written for a type.
+
+    Raises FaultError for an inner object with a name like `_d`, which utype takes for a parameter of its own.
+    """
     if isinstance(type_, type) and not may_be_written(value, type_):
         raise TypeError
+    if isinstance(value, dict) and hasattr(type_, "__parser__"):
+        fields = type_.__parser__.fields
+        if any(name.startswith("_") and name not in fields for name in value):
+            raise FaultError(UNDERSCORE)
 
 
 def may_be_written(value: Any, type_: type) -> bool:
