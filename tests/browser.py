@@ -2,6 +2,7 @@
 
 import json
 import os
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from http.client import HTTPConnection
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
+import pytest
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -19,8 +22,14 @@ from selenium_axe_python import Axe
 
 from config import BASE_DIR
 
+from .support import Process, credentials
+
 CHROMIUM, CHROMEDRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
 SCREENSHOTS = Path(os.environ.get("SCREENSHOTS", BASE_DIR / "screenshots"))
+needs_chromium = pytest.mark.skipif(
+    not (CHROMIUM.exists() and CHROMEDRIVER.exists()),
+    reason="Debian's chromium and chromium-driver are missing",
+)
 FLAGS = [
     "--headless=new",
     "--no-sandbox",
@@ -41,6 +50,7 @@ FLAGS = [
     "--host-resolver-rules=MAP users.example.com 127.0.0.1",
 ]
 WAIT_SECONDS = 20
+DAY_AGO = "datetime('now', '-1 day', '-1 minute')"
 # What Chromium itself writes about every response of 400 and above.
 STATUS_LINE = "Failed to load resource: the server responded with a status of "
 
@@ -333,3 +343,49 @@ class Device:
         """Take the device away, and connect another one."""
         self.remove()
         self.add()
+
+
+def in_database(service: Process, statement: str, name: str) -> None:
+    """Change the sessions of an account, as time or an operator would."""
+    of_account = "WHERE user_id = (SELECT id FROM user_user WHERE username = ?)"
+    connection = sqlite3.connect(service.log_file.parent / "db.sqlite3", timeout=10)
+    with connection:
+        assert connection.execute(f"{statement} {of_account}", [name]).rowcount > 0
+    connection.close()
+
+
+def can_log_in(service: Process, name: str, password: str) -> bool:
+    """Tell whether a name and a password are those of an account."""
+    response = httpx.post(f"{service.url}/api/user/login", json=credentials(name, password))
+    return response.status_code == 200
+
+
+def problem(status: int, code: str, detail: str, **headers: str) -> tuple[int, dict[str, str], bytes]:
+    """Return a response for the gate to give, in the service's form."""
+    body = {"status": status, "code": code, "detail": detail, "request_id": "0123456789abcdef"}
+    return status, {"Content-Type": "application/problem+json", **headers}, json.dumps(body).encode()
+
+
+def age_logins(service: Process, name: str) -> None:
+    """Let the logins of an account be too long ago for what is sensitive."""
+    in_database(service, f"UPDATE user_session SET created_time = {DAY_AGO}", name)
+
+
+def new_code(browser: Browser) -> str:
+    """Create a recovery code on the page; return it."""
+    browser.open("/#recovery-code")
+    browser.send()
+    browser.until(lambda: browser.text("#code"))
+    return browser.text("#code")
+
+
+def too_small(browser: Browser) -> list[str]:
+    """Return what is shown and too small to press with a finger."""
+    script = """
+        const pressed = ':is(main, dialog, footer) :is(a, button, input)';
+        return [...document.querySelectorAll(pressed)]
+            .filter((each) => each.checkVisibility() && each.getBoundingClientRect().height < 44)
+            .map((each) => each.textContent || each.id);
+    """
+    found: list[str] = browser.driver.execute_script(script)
+    return found

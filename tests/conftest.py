@@ -179,3 +179,29 @@ def in_threads() -> Callable[..., list[Any]]:
             return list(pool.map(call, range(count)))
 
     return run
+
+
+@pytest.fixture(scope="module")
+def browser_of_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A browser, which the tests of a module use one after the other."""
+    from .browser import Browser  # which needs the extra `browser`
+
+    browser = Browser(tmp_path_factory.mktemp("browser"))
+    yield browser
+    browser.close()
+
+
+@pytest.fixture
+def gate(gate_of_module: Any, service: Process) -> Iterator[Any]:
+    """The way to the service; a module of browser tests has its own of both."""
+    yield gate_of_module
+    gate_of_module.reset()
+
+
+@pytest.fixture
+def browser(browser_of_module: Any, gate: Any) -> Iterator[Any]:
+    """A browser that nobody is logged in with; in the end, it wrote and sent nothing that it should not."""
+    browser_of_module.reset(gate.url)
+    yield browser_of_module
+    gate.open.set()
+    assert list(browser_of_module.unexpected()) == []

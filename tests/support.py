@@ -15,10 +15,14 @@ from typing import Any
 
 import httpx
 import psutil
+import pytest
+from django.core.management import CommandError, call_command
 
 from config import BASE_DIR, settings
 from server import app
+from user import passwords
 from user.auth import session_config
+from user.models import User
 
 # A Secure cookie comes back over HTTPS only.
 BASE_URL = "https://127.0.0.1" if settings.production else "http://127.0.0.1"
@@ -105,6 +109,38 @@ def free_port() -> int:
         port = 11_000 + secrets.randbelow(21_000)
         with suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port
+
+
+def upgrade_hash() -> None:
+    """Change the hash of the one user as a login does to an outdated one: the salt stays the same."""
+    user = User.objects.get()
+    hasher = passwords.PBKDF2PasswordHasher()
+    upgraded = hasher.encode(PASSWORD, passwords.salt_of(user.password), hasher.iterations + 1)
+    User.objects.update(password=passwords.EncodedPassword(upgraded))
+
+
+def call(name: str, *arguments: object) -> str:
+    """Run a command; return what it says."""
+    stdout, stderr = io.StringIO(), io.StringIO()
+    call_command(name, *map(str, arguments), stdout=stdout, stderr=stderr)
+    assert stderr.getvalue() == ""
+    return stdout.getvalue()
+
+
+def damage(path: Path) -> None:
+    """Overwrite the pages of a database file, but for the first one."""
+    contents = path.read_bytes()
+    path.write_bytes(contents[:4096] + b"\xaa" * (len(contents) - 4096))
+
+
+def refusal(name: str, *arguments: object) -> str:
+    """Run a command that is refused; return the one line that says why."""
+    with pytest.raises(CommandError) as caught:
+        call(name, *arguments)
+    text = str(caught.value)
+    assert "\n" not in text
+    assert caught.value.returncode != 0
+    return text
 
 
 def until(condition: Callable[[], Any]) -> None:

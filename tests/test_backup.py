@@ -1,6 +1,5 @@
 """`meta backup` and `meta restore`, and what docs/operations.md says of both databases."""
 
-import io
 import os
 import re
 import shutil
@@ -12,13 +11,12 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
-from django.core.management import CommandError, call_command
 from django.db import connection
 
 from config import BASE_DIR
 
 from .databases import SERVER, a_database, database_url
-from .support import Process, credentials, run
+from .support import Process, call, credentials, damage, refusal, run
 
 COMMAND = ("sh", "-c", 'exec granian --interface=wsgi --no-ws --port "$PORT" tests.granian_app:app')
 DOCUMENT = (BASE_DIR / "docs/operations.md").read_text()
@@ -64,28 +62,6 @@ def names_in(path: Path) -> list[str]:
     """Return the names of the users in a database file."""
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
         return sorted(name for (name,) in database.execute("SELECT username FROM user_user"))
-
-
-def damage(path: Path) -> None:
-    """Overwrite the pages of a database file, but for the first one."""
-    contents = path.read_bytes()
-    path.write_bytes(contents[:4096] + b"\xaa" * (len(contents) - 4096))
-
-
-def call(*arguments: object) -> str:
-    """Run a command; return what it says."""
-    stdout = io.StringIO()
-    call_command(*map(str, arguments), stdout=stdout)
-    return stdout.getvalue()
-
-
-def refusal(*arguments: object) -> str:
-    """Run a command that is refused; return the one line that says why."""
-    with pytest.raises(CommandError) as caught:
-        call(*arguments)
-    text = str(caught.value)
-    assert "\n" not in text
-    return text
 
 
 def replaced(path: Path) -> list[Path]:

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -19,15 +18,24 @@ from selenium.webdriver.common.keys import Keys
 from config import BASE_DIR
 from user.schema import Username
 
-from .browser import CHROMEDRIVER, CHROMIUM, SCREENSHOTS, STATUS_LINE, Browser, Gate
+from .browser import (
+    SCREENSHOTS,
+    STATUS_LINE,
+    Browser,
+    Gate,
+    age_logins,
+    can_log_in,
+    in_database,
+    needs_chromium,
+    new_code,
+    problem,
+    too_small,
+)
 from .nginx import needs_nginx, nginx
 from .support import OTHER_PASSWORD, PASSWORD, Process, credentials, free_port, run
 from .test_production import COMMANDS, COOKIE, PRODUCTION
 
-pytestmark = pytest.mark.skipif(
-    not (CHROMIUM.exists() and CHROMEDRIVER.exists()),
-    reason="Debian's chromium and chromium-driver are missing",
-)
+pytestmark = needs_chromium
 
 SERVICE = (sys.executable, BASE_DIR / "server.py")
 SETTINGS = {"UTILMETA_PRODUCTION": "false"}
@@ -48,29 +56,6 @@ def gate_of_module(service: Process) -> Iterator[Gate]:
     gate = Gate(service.url)
     yield gate
     gate.close()
-
-
-@pytest.fixture(scope="module")
-def browser_of_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    browser = Browser(tmp_path_factory.mktemp("browser"))
-    yield browser
-    browser.close()
-
-
-@pytest.fixture
-def gate(gate_of_module: Gate) -> Iterator[Gate]:
-    """The way to the service."""
-    yield gate_of_module
-    gate_of_module.reset()
-
-
-@pytest.fixture
-def browser(browser_of_module: Browser, gate: Gate) -> Iterator[Browser]:
-    """A browser that nobody is logged in with; in the end, it wrote and sent nothing that it should not."""
-    browser_of_module.reset(gate.url)
-    yield browser_of_module
-    gate.open.set()
-    assert list(browser_of_module.unexpected()) == []
 
 
 @pytest.fixture
@@ -100,27 +85,6 @@ def logged_in(browser: Browser, service: Process, account: str) -> Browser:
     browser.open()
     assert browser.view() == "account"
     return browser
-
-
-def in_database(service: Process, statement: str, name: str) -> None:
-    """Change the sessions of an account, as time or an operator would."""
-    of_account = "WHERE user_id = (SELECT id FROM user_user WHERE username = ?)"
-    connection = sqlite3.connect(service.log_file.parent / "db.sqlite3", timeout=10)
-    with connection:
-        assert connection.execute(f"{statement} {of_account}", [name]).rowcount > 0
-    connection.close()
-
-
-def can_log_in(service: Process, name: str, password: str) -> bool:
-    """Tell whether a name and a password are those of an account."""
-    response = httpx.post(f"{service.url}/api/user/login", json=credentials(name, password))
-    return response.status_code == 200
-
-
-def problem(status: int, code: str, detail: str, **headers: str) -> tuple[int, dict[str, str], bytes]:
-    """Return a response for the gate to give, in the service's form."""
-    body = {"status": status, "code": code, "detail": detail, "request_id": "0123456789abcdef"}
-    return status, {"Content-Type": "application/problem+json", **headers}, json.dumps(body).encode()
 
 
 def test_somebody_signs_up(browser, name):
@@ -712,34 +676,9 @@ def is_logged_in(client: httpx.Client) -> bool:
     return client.get("/api/user").status_code == 200
 
 
-def age_logins(service: Process, name: str) -> None:
-    """Let the logins of an account be too long ago for what is sensitive."""
-    in_database(service, f"UPDATE user_session SET created_time = {DAY_AGO}", name)
-
-
 def devices(browser: Browser) -> list[str]:
     """Return what the list says of each device."""
     return [each.text for each in browser.driver.find_elements("css selector", "#sessions > li > div")]
-
-
-def new_code(browser: Browser) -> str:
-    """Create a recovery code on the page; return it."""
-    browser.open("/#recovery-code")
-    browser.send()
-    browser.until(lambda: browser.text("#code"))
-    return browser.text("#code")
-
-
-def too_small(browser: Browser) -> list[str]:
-    """Return what is shown and too small to press with a finger."""
-    script = """
-        const pressed = ':is(main, dialog, footer) :is(a, button, input)';
-        return [...document.querySelectorAll(pressed)]
-            .filter((each) => each.checkVisibility() && each.getBoundingClientRect().height < 44)
-            .map((each) => each.textContent || each.id);
-    """
-    found: list[str] = browser.driver.execute_script(script)
-    return found
 
 
 def test_user_sees_where_they_are_logged_in(logged_in, service, account, login_elsewhere):

@@ -1,6 +1,7 @@
 """Passkeys on the page, in a real browser with a virtual authenticator, against the real service."""
 
 import json
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from urllib.parse import urlsplit
@@ -12,20 +13,25 @@ pytest.importorskip("selenium", reason="the extra `browser` is not installed")
 
 from selenium.webdriver.common.keys import Keys
 
-from .browser import Browser, Device, Gate
-from .support import OTHER_PASSWORD, PASSWORD, Process, credentials
-from .test_browser import (
-    SERVICE,
-    SETTINGS,
+from config import BASE_DIR
+
+from .browser import (
+    Browser,
+    Device,
+    Gate,
     age_logins,
     can_log_in,
     in_database,
+    needs_chromium,
     new_code,
     problem,
-    pytestmark,  # noqa: F401  (it skips these tests too)
     too_small,
 )
+from .support import OTHER_PASSWORD, PASSWORD, Process, credentials
 
+pytestmark = needs_chromium
+
+SERVICE = (sys.executable, BASE_DIR / "server.py")
 OPTIONS = ("POST", "/api/passkeys/authentication")
 LOGIN = ("POST", "/api/passkeys/login")
 NOT_ACCEPTED = "The passkey was not accepted. Try again, or enter your password."
@@ -89,34 +95,11 @@ def gate_of_module() -> Iterator[Gate]:
 def service(gate_of_module: Gate, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
     """The service with passkeys, behind the gate."""
     folder = tmp_path_factory.mktemp("service")
-    settings = SETTINGS | {"PASSKEYS": "on", "PASSKEY_ORIGINS": gate_of_module.url}
+    settings = {"UTILMETA_PRODUCTION": "false", "PASSKEYS": "on", "PASSKEY_ORIGINS": gate_of_module.url}
     process = Process(SERVICE, folder, folder / "log", settings)
     gate_of_module.behind = urlsplit(process.wait_until_it_serves().url).netloc
     yield process
     process.stop()
-
-
-@pytest.fixture(scope="module")
-def browser_of_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    browser = Browser(tmp_path_factory.mktemp("browser"))
-    yield browser
-    browser.close()
-
-
-@pytest.fixture
-def gate(gate_of_module: Gate, service: Process) -> Iterator[Gate]:
-    """The way to the service."""
-    yield gate_of_module
-    gate_of_module.reset()
-
-
-@pytest.fixture
-def browser(browser_of_module: Browser, gate: Gate) -> Iterator[Browser]:
-    """A browser that nobody is logged in with; in the end, it wrote and sent nothing that it should not."""
-    browser_of_module.reset(gate.url)
-    yield browser_of_module
-    gate.open.set()
-    assert list(browser_of_module.unexpected()) == []
 
 
 @pytest.fixture
@@ -216,6 +199,14 @@ def asked(browser: Browser) -> list[str]:
     return found
 
 
+def open_with_an_offer(browser: Browser, device: Device, before_the_page: Callable[[str], None]) -> None:
+    """Open the login form, whose offer of a passkey nobody takes."""
+    before_the_page(ASKED)
+    device.answer(False)
+    browser.open()
+    browser.until(lambda: asked(browser) == ["conditional"])
+
+
 def held(browser: Browser) -> list[int]:
     """Return in how many milliseconds something is to be called that is held up."""
     delays: list[int] = browser.driver.execute_script("return window.held.map(([call, delay]) => delay)")
@@ -268,10 +259,7 @@ def test_passkey_is_offered_in_the_username_field(logged_out, gate):
 
 
 def test_offer_ends_when_the_user_presses_the_button(browser, device, before_the_page):
-    before_the_page(ASKED)
-    device.answer(False)
-    browser.open()
-    browser.until(lambda: asked(browser) == ["conditional"])
+    open_with_an_offer(browser, device, before_the_page)
 
     browser.click("Log in with a passkey")
 
@@ -282,10 +270,7 @@ def test_offer_ends_when_the_user_presses_the_button(browser, device, before_the
 
 
 def test_offer_ends_with_the_login_form(browser, device, before_the_page):
-    before_the_page(ASKED)
-    device.answer(False)
-    browser.open()
-    browser.until(lambda: asked(browser) == ["conditional"])
+    open_with_an_offer(browser, device, before_the_page)
 
     browser.follow("Sign up")
 

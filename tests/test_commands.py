@@ -23,7 +23,7 @@ from user.queries import live_sessions
 from user.schema import Username
 
 from .authenticator import register
-from .support import MIN_LENGTH, OTHER_PASSWORD, PASSWORD, assert_problem, login, run
+from .support import MIN_LENGTH, OTHER_PASSWORD, PASSWORD, assert_problem, call, login, refusal, run
 
 TIME_LIMIT = 60
 
@@ -64,24 +64,6 @@ def terminal(monkeypatch):
         return prompts
 
     return sit
-
-
-def call(name: str, *arguments: str) -> str:
-    """Run a command; return what it says."""
-    stdout, stderr = io.StringIO(), io.StringIO()
-    call_command(name, *arguments, stdout=stdout, stderr=stderr)
-    assert stderr.getvalue() == ""
-    return stdout.getvalue()
-
-
-def refusal(name: str, *arguments: str) -> str:
-    """Run a command that is refused; return the one line that says why."""
-    with pytest.raises(CommandError) as caught:
-        call(name, *arguments)
-    text = str(caught.value)
-    assert "\n" not in text
-    assert caught.value.returncode != 0
-    return text
 
 
 def add_sessions(count: int, user: User | None = None, **columns: timedelta | None) -> list[int]:

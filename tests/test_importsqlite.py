@@ -1,6 +1,5 @@
 """`meta importsqlite`: a service moves from SQLite to PostgreSQL, with all that it has."""
 
-import io
 import json
 import os
 import shutil
@@ -11,7 +10,6 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from django.core.management import CommandError, call_command
 from django.db import connection
 from django.db.migrations.recorder import MigrationRecorder
 
@@ -22,7 +20,19 @@ from user.models import User
 from .conftest import NAME
 from .databases import SERVER, a_database, database_url
 from .markdown import code, section
-from .support import COOKIE, OTHER_PASSWORD, assert_problem, credentials, login, run, until, with_key
+from .support import (
+    COOKIE,
+    OTHER_PASSWORD,
+    assert_problem,
+    call,
+    credentials,
+    damage,
+    login,
+    refusal,
+    run,
+    until,
+    with_key,
+)
 
 postgresql = pytest.mark.skipif(not SERVER, reason="TEST_DATABASE_URL names no PostgreSQL server")
 # Has a service on SQLite be used, and prints what its users hold.
@@ -158,27 +168,11 @@ def execute(file: Path, *statements: str) -> None:
             database.execute(statement)
 
 
-def call(*arguments: object) -> str:
-    """Run the command; return what it says."""
-    stdout = io.StringIO()
-    call_command("importsqlite", *map(str, arguments), stdout=stdout)
-    return stdout.getvalue()
-
-
-def refusal(*arguments: object) -> str:
-    """Run the command, which is refused; return the one line that says why."""
-    with pytest.raises(CommandError) as caught:
-        call(*arguments)
-    text = str(caught.value)
-    assert "\n" not in text
-    return text
-
-
 @postgresql
 def test_users_notice_nothing(used, file, make_client):
     held = used[1]
 
-    said = call(file)
+    said = call("importsqlite", file)
 
     assert said == (
         f"Copied {file}, and compared each row with its original. "
@@ -230,7 +224,7 @@ def test_interrupted_copy_leaves_nothing_and_can_be_repeated(used, file, make_cl
 
     assert (code, copying.log) == ((-9, "") if name == "SIGKILL" else (130, "CommandError: Interrupted.\n"))
     assert not User.objects.exists()
-    assert "user_user 2, user_session 3," in call(file)
+    assert "user_user 2, user_session 3," in call("importsqlite", file)
     for key, user in used[1]["keys"].items():
         assert with_key(make_client(), key).json() == user
 
@@ -252,7 +246,7 @@ def test_tables_of_other_apps_are_copied_value_by_value(tmp_path):
 
 @postgresql
 def test_database_with_accounts_is_kept(bob, file):
-    assert refusal(file) == (
+    assert refusal("importsqlite", file) == (
         "Nothing was copied. The new database has rows in user_user. It must be empty, but migrated."
     )
 
@@ -280,7 +274,9 @@ def test_database_that_somebody_uses_is_refused(file, monkeypatch):
     with psycopg.connect(database_url(NAME, None)) as other:
         other.execute("SELECT * FROM user_session")
 
-        assert refusal(file) == "Nothing was copied. The new database is in use: stop the service first."
+        said = refusal("importsqlite", file)
+
+    assert said == "Nothing was copied. The new database is in use: stop the service first."
 
 
 @postgresql
@@ -297,7 +293,9 @@ def test_database_that_somebody_uses_is_refused(file, monkeypatch):
 def test_value_that_postgresql_cannot_store_is_named(file, change, reason):
     execute(file, f"UPDATE user_user SET {change} WHERE id = 2")
 
-    assert refusal(file) == (f"Nothing was copied. The row of user_user with id 2 cannot be copied: {reason}")
+    assert refusal("importsqlite", file) == (
+        f"Nothing was copied. The row of user_user with id 2 cannot be copied: {reason}"
+    )
     assert not User.objects.exists()
 
 
@@ -311,7 +309,7 @@ def test_row_that_a_trigger_changes_is_not_taken_for_a_copy(file, body):
         )
     try:
         # Where the rows are missing, PostgreSQL says so first: sessions refer to them.
-        assert refusal(file).startswith(
+        assert refusal("importsqlite", file).startswith(
             "Nothing was copied. The row of user_user with id 1 was changed by the new database."
             if "upper" in body
             else "The database cannot be used: insert or update on table"
@@ -324,7 +322,10 @@ def test_row_that_a_trigger_changes_is_not_taken_for_a_copy(file, body):
 
 @pytest.mark.skipif(bool(SERVER), reason="it is about SQLite as the target")
 def test_sqlite_is_no_target(file):
-    assert refusal(file) == "DATABASE_URL names a SQLite database: set it to the PostgreSQL database."
+    assert (
+        refusal("importsqlite", file)
+        == "DATABASE_URL names a SQLite database: set it to the PostgreSQL database."
+    )
 
 
 @pytest.fixture
@@ -339,11 +340,6 @@ def missing(file: Path) -> None:
 
 def text(file: Path) -> None:
     file.write_text("my diary, which is not a database\n" * 100)
-
-
-def damaged(file: Path) -> None:
-    contents = file.read_bytes()
-    file.write_bytes(contents[:4096] + b"\xaa" * (len(contents) - 4096))
 
 
 def of_something_else(file: Path) -> None:
@@ -381,7 +377,7 @@ def broken(file: Path) -> None:
     [
         (missing, "There is no file {file}."),
         (text, "The database cannot be used: file is not a database"),
-        (damaged, "{file} is damaged: "),
+        (damage, "{file} is damaged: "),
         (of_something_else, "{file} is not a database of this service: it has no table django_migrations."),
         (older, "{file} lacks user.0005_recovery_code: run meta migrate with its DATABASE_URL first."),
         (newer, "{file} is of a newer version of the service: it has user.0099_more."),
@@ -395,7 +391,7 @@ def broken(file: Path) -> None:
 def test_file_that_cannot_be_copied_whole_is_refused(file, make, reason):
     make(file)
 
-    assert refusal(file).startswith(reason.format(file=file))
+    assert refusal("importsqlite", file).startswith(reason.format(file=file))
     assert not User.objects.exists()
 
 
@@ -404,7 +400,7 @@ def test_data_of_no_app_can_be_left_out(file):
     of_another_app(file)
     broken(file)
 
-    said = refusal(file, "--without", "note", "--without", "user_user.nickname")
+    said = refusal("importsqlite", file, "--without", "note", "--without", "user_user.nickname")
 
     assert "has rows that refer to missing ones" in said
 
@@ -415,7 +411,7 @@ def test_database_that_a_service_has_open_is_refused(file):
         service.execute("PRAGMA journal_mode = WAL")
         service.execute("SELECT * FROM user_user").fetchall()
 
-        assert refusal(file) == "The database is in use: stop the service first."
+        assert refusal("importsqlite", file) == "The database is in use: stop the service first."
 
 
 @pytest.mark.usefixtures("postgresql_or_not")
@@ -423,7 +419,7 @@ def test_new_database_that_lacks_migrations_is_refused(file):
     row = MigrationRecorder.Migration.objects.filter(app="user").latest("pk")
     row.delete()
     try:
-        assert refusal(file) == (
+        assert refusal("importsqlite", file) == (
             f"The new database lacks user.{row.name}: run meta migrate with its DATABASE_URL first."
         )
     finally:

@@ -7,7 +7,7 @@ from django.db import DatabaseError
 from django.utils import timezone
 
 from config import settings
-from user import queries
+from user import accounts, queries
 from user.models import Session, User
 from user.passwords import hash_password
 
@@ -19,6 +19,7 @@ from .support import (
     assert_problem,
     login,
     session_key,
+    upgrade_hash,
     with_key,
 )
 
@@ -255,6 +256,22 @@ def test_put_of_a_user_whose_password_was_changed_meanwhile_is_refused(bob, monk
     assert_problem(bob.put("/api/user", json={"password": OTHER_PASSWORD}), 401, "not_logged_in")
     monkeypatch.setattr("user.accounts.hash_password", hash_password)
     assert login(bob, password="elsewhere " + OTHER_PASSWORD).status_code == 200
+
+
+@pytest.mark.parametrize("change", [{"username": "robert"}, {"password": OTHER_PASSWORD}])
+def test_put_is_done_while_a_login_upgrades_the_hash(bob, client, monkeypatch, change):
+    unique_username = accounts.unique_username
+
+    def overtaken():
+        upgrade_hash()
+        return unique_username()
+
+    monkeypatch.setattr(accounts, "unique_username", overtaken)
+
+    assert bob.put("/api/user", json=change).status_code == 200
+    assert bob.get("/api/user").status_code == 200
+    renamed = {"username": "bob", "password": PASSWORD} | change
+    assert client.post("/api/user/login", json=renamed).status_code == 200
 
 
 def test_put_in_a_session_that_ended_meanwhile_is_refused(bob, client, monkeypatch):

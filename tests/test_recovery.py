@@ -12,7 +12,7 @@ from config import settings
 from user import accounts, passwords, recovery_codes
 from user.models import RecoveryCode, Session, User
 
-from .support import OTHER_PASSWORD, assert_problem, credentials, login, session_key
+from .support import OTHER_PASSWORD, assert_problem, login, session_key, upgrade_hash
 
 NEW_PASSWORD = "a third long password"
 
@@ -255,17 +255,11 @@ def test_code_that_a_new_password_overtakes_is_not_created(bob, make_client, mon
 
 
 def test_code_is_created_while_a_login_upgrades_the_hash(bob, monkeypatch):
-    def upgrade():
-        user = User.objects.get()
-        upgraded = passwords.rehash_password(credentials()["password"], f"{user.password}=")
-        assert upgraded != user.password
-        User.objects.update(password=upgraded)
+    def overtaken():
+        upgrade_hash()
         return recovery_codes.new_code()
 
-    monkeypatch.setattr(
-        passwords.PBKDF2PasswordHasher, "iterations", passwords.PBKDF2PasswordHasher.iterations + 1
-    )
-    monkeypatch.setattr("user.recovery_code_api.new_code", upgrade)
+    monkeypatch.setattr("user.recovery_code_api.new_code", overtaken)
 
     assert bob.post("/api/user/recovery-code").status_code == 200
     assert bob.get("/api/user").status_code == 200
