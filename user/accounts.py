@@ -34,6 +34,7 @@ from .queries import (
     lock,
     rows_of_other_apps,
     sessions_so_far,
+    update_user,
     user_by_name,
 )
 from .recovery_codes import hash_code
@@ -150,7 +151,7 @@ class UserAuthentication(auth.User):
             with unique_username():
                 if changes.get("username", user.username) != user.username:
                     refuse_reserved_username(changes["username"])
-                if changes and not User.objects.filter(pk=user.pk, password=user.password).update(**changes):
+                if changes and not update_user(user, changes):
                     raise Problem("not_logged_in")
             for name, value in changes.items():
                 setattr(user, name, value)

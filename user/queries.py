@@ -130,6 +130,15 @@ def lock(user: User) -> User | None:
     return row if row and salt_of(row.password) == salt_of(user.password) else None
 
 
+def update_user(user: User, columns: dict[str, Any]) -> bool:
+    """Change some columns of a user; return whether that was done, or False as `lock` returns None."""
+    if User.objects.filter(pk=user.pk, password=user.password).update(**columns):
+        return True
+    # A login may just have upgraded the hash.
+    with transaction.atomic():
+        return bool(lock(user) and User.objects.filter(pk=user.pk).update(**columns))
+
+
 def delete_user(user: User) -> int | None:
     """Delete an account and all that belongs to it; return how many sessions it had, or None as `lock` does.
 
