@@ -43,7 +43,7 @@ RESERVED_USERNAMES = (
     "sysadmin,system,team,trouble,usenet,uucp,webmaster,www"
 )
 DOMAIN_NAME = r"[a-z0-9-]+(\.[a-z0-9-]+)*"
-HOST_NAME = r"([a-z0-9-]+(\.[a-z0-9-]+)*|\[[0-9a-f:.]+\])"
+HOST_NAME = rf"({DOMAIN_NAME}|\[[0-9a-f:.]+\])"
 # A name in DNS has at most 253 characters, which are 255 octets as it is sent (RFC 1035, section 2.3.4).
 ORIGIN_MAX_LENGTH = len("capacitor://:65535") + 253
 # gunicorn stops when a worker exits with this code; with any other code it restarts the worker forever.
@@ -66,11 +66,13 @@ def _switch(text: str) -> bool:
     return {"on": True, "off": False}[text]
 
 
-def _metrics(text: str) -> bool:
-    on = _switch(text)
-    if on and not find_spec("prometheus_client"):
-        raise ValueError
-    return on
+def _switch_of_extra(package: str) -> Callable[[str], bool]:
+    def parse(text: str) -> bool:
+        if _switch(text) and not find_spec(package):
+            raise ValueError
+        return _switch(text)
+
+    return parse
 
 
 def _whole_number(low: int, high: int) -> Callable[[str], int]:
@@ -264,12 +266,6 @@ def _postgresql(url: str) -> dict[str, Any]:
     }
 
 
-def _passkeys(text: str) -> bool:
-    if _switch(text) and not find_spec("fido2"):
-        raise ValueError
-    return _switch(text)
-
-
 def _setting(default: str, takes: str, parse: Callable[[str], Any], *, secret: bool = False) -> Any:
     metadata = {"default": default, "takes": takes, "parse": parse, "secret": secret}
     return field(metadata=metadata, repr=not secret)
@@ -330,8 +326,14 @@ class Settings:
     reauthentication_minutes: int = _setting("20", "minutes, 0 to 10080", _whole_number(0, 10080))
     throttle: bool = _setting("on", "on or off", _switch)
     pages: bool = _setting("on", "on or off", _switch)
-    metrics: bool = _setting("off", "on, with the extra `metrics` installed, or off", _metrics)
-    passkeys: bool = _setting("off", "on or off, and on only with the extra `passkeys` installed", _passkeys)
+    metrics: bool = _setting(
+        "off",
+        "on or off, and on only with the extra `metrics` installed",
+        _switch_of_extra("prometheus_client"),
+    )
+    passkeys: bool = _setting(
+        "off", "on or off, and on only with the extra `passkeys` installed", _switch_of_extra("fido2")
+    )
     passkey_rp_id: str = _setting("", "a domain like example.com", _domain)
     passkey_origins: list[str] = _setting(
         "",

@@ -39,10 +39,14 @@ service = UtilMeta(
 # UtilMeta installs packages that it misses while it runs, unless told not to.
 service.use(Preference(dependencies_auto_install_disabled=True))
 service.use(TIME)
-APPS = ["user"]
-if settings.passkeys:
-    APPS.append("passkey")
-service.use(DjangoSettings(secret_key=settings.secret_key, apps=APPS, middleware=MIDDLEWARE, extra=SETTINGS))
+service.use(
+    DjangoSettings(
+        secret_key=settings.secret_key,
+        apps=["user", *(["passkey"] if settings.passkeys else [])],
+        middleware=MIDDLEWARE,
+        extra=SETTINGS,
+    )
+)
 service.use(DatabaseConnections({"default": Database(**settings.database)}))
 service.register_command(ServiceCommand)
 service.setup()

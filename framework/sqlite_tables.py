@@ -1,6 +1,6 @@
 """The rows of a SQLite database, table by table, as PostgreSQL takes them.
 
-Values stay what SQLite holds. Django's models would write some of them anew: the time of a signup, or the
+Values stay what SQLite holds. Django's models would replace some of them: the time of a signup, or the
 hash of a password.
 """
 

@@ -18,7 +18,7 @@ ADDED_BY_PROXIES = ("HTTP_X_FORWARDED_FOR", "HTTP_FORWARDED")
 
 
 def serve(get_response: GetResponse) -> GetResponse:
-    """Answer requests for the metrics, unless they came through a proxy, and measure all requests."""
+    """Respond to requests for the metrics, unless they came through a proxy, and measure all requests."""
     instruments.install()
 
     def middleware(request: HttpRequest) -> HttpResponse:
