@@ -1215,6 +1215,22 @@ def test_account_is_deleted_once(logged_in, account, gate):
     assert gate.count("DELETE", "/api/user") == 1
 
 
+def test_password_is_not_asked_for_once_the_user_has_gone_elsewhere(logged_in, service, account, gate):
+    age_logins(service, account)
+    logged_in.open("/#delete")
+    gate.open.clear()
+    logged_in.send(username=account)
+
+    logged_in.driver.execute_script("location.hash = '#account'")
+    gate.open.set()
+
+    logged_in.until_view("account")
+    logged_in.until(lambda: gate.count("DELETE", "/api/user") == 1)
+    logged_in.until(lambda: logged_in.find("[data-action=delete]").get_attribute("aria-busy") == "false")
+    assert not logged_in.has_dialog()
+    assert can_log_in(service, account, PASSWORD)
+
+
 @pytest.mark.parametrize("action", ["delete", "recovery-code", "name", "password"])
 def test_nothing_is_done_for_another_user_in_another_window(logged_in, service, account, gate, action):
     logged_in.open(f"/#{action}")

@@ -37,6 +37,7 @@ let known = false; // whether the API has said who is logged in
 let busy = false; // whether a form is on its way: there is never a second one
 let newCode = null; // a recovery code while it is shown, which is only once
 let renderings = 0; // how often a view was asked for: only the last one is shown
+let submitted = 0; // the last one when the form that is on its way was submitted
 let failedOffers = 0; // how often a passkey that was offered in the login form has not logged its user in
 let usedPassword = false; // whether the user has just logged in by a password: only then are passkeys recommended
 let asking = null; // the promise of who waits for the password in the dialog
@@ -260,6 +261,7 @@ async function perform(form, data) {
   clearMessages();
   conceal(form); // a password that is shown would be kept as a text by the browser
   busy = true;
+  submitted = renderings;
   setBusy(form, action.busy);
   try {
     const result = await action.send(data, form);
@@ -311,6 +313,7 @@ async function sendFresh(...request) {
 /* Show the dialog until the password or a passkey was right; throw a Problem when it is closed before. */
 async function askForPassword() {
   const hasPasskey = await canUsePasskey();
+  if (submitted !== renderings) throw new Problem({ code: "cancelled" }); // the user has gone elsewhere meanwhile
   document.getElementById("use-passkey").hidden = !hasPasskey;
   document.getElementById("reauthentication-ways").textContent = hasPasskey ? "Enter your password or use a passkey" : "Enter your password";
   dialog.showModal();
