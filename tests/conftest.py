@@ -74,6 +74,7 @@ def _clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Hash cheaply, and leave no row and no count to the next test."""
     monkeypatch.setattr(PBKDF2PasswordHasher, "iterations", 1)
     yield
+    monkeypatch.undo()  # first: what connects now serves the next test, too
     Session.objects.all().delete()
     User.objects.all().delete()
     UsedChallenge.objects.all().delete()
