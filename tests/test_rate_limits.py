@@ -2,6 +2,8 @@
 
 import time
 from collections import Counter
+from contextlib import contextmanager
+from threading import Barrier
 
 import pytest
 from django.db import OperationalError
@@ -179,8 +181,16 @@ def test_of_guesses_at_the_same_time_no_more_are_hashed_than_the_limit_allows(bo
 
 
 def test_of_guesses_of_many_names_at_the_same_time_no_more_are_hashed_than_the_limit_allows(
-    make_client, in_threads
+    make_client, in_threads, monkeypatch
 ):
+    all_wait = Barrier(20, timeout=30)
+
+    @contextmanager
+    def wait_for_all():
+        all_wait.wait()
+        yield
+
+    monkeypatch.setattr("user.passwords.wait_observers", [wait_for_all])
     guesses = in_threads(20, lambda number: login(make_client(HERE), f"name{number}").status_code)
 
     assert Counter(guesses) == {403: 5, 429: 15}
