@@ -219,6 +219,13 @@ class Process:
             self.process.wait(60)
 
 
+# Code that makes UtilMeta find annotations, as versions of it will that are written for Python 3.14.
+FIND_ANNOTATIONS = ""
+if sys.version_info >= (3, 14):
+    PATCH = BASE_DIR / "framework/utilmeta_patches/python_314.py"
+    FIND_ANNOTATIONS = f"import runpy; runpy.run_path({str(PATCH)!r})['apply']()\n"
+
+
 def run(
     *command: str, cwd: Path = BASE_DIR, stdin: str = "", without: Sequence[str] = (), **settings: str
 ) -> subprocess.CompletedProcess[str]:

@@ -18,7 +18,7 @@ from django.db import connection
 from config import BASE_DIR
 
 from .databases import SERVER, a_database, database_url
-from .support import Process, assert_problem, credentials, run
+from .support import FIND_ANNOTATIONS, Process, assert_problem, credentials, run
 from .test_database import EXAMPLE, SCHEMA, rows
 
 ITERATIONS = PBKDF2PasswordHasher.iterations  # before a test makes hashing cheap
@@ -29,7 +29,8 @@ TUTORIAL = {
     "meta.ini": "[utilmeta]\nname = demo-user\nmain = server\nservice = server.service\napp = server.app\n",
     "user/__init__.py": "",
     "user/migrations/__init__.py": "",
-    "server.py": """
+    "server.py": FIND_ANNOTATIONS
+    + """
 import django
 from utilmeta import UtilMeta
 from utilmeta.core import api

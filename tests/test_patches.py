@@ -6,7 +6,7 @@ import pytest
 from config import BASE_DIR
 from framework import compiled_query, utilmeta_patches
 
-from .support import run
+from .support import FIND_ANNOTATIONS, run
 
 # A version whose compiler nobody has looked at.
 NEWER_DJANGO = """
@@ -80,7 +80,7 @@ def test_patches_can_be_switched_off(switch, expected):
 def test_other_version_runs_unpatched_with_one_warning():
     # It may also lack what the patches change.
     code = (
-        "import utilmeta; utilmeta.__version__ = '2.9.0'\n"
+        FIND_ANNOTATIONS + "import utilmeta; utilmeta.__version__ = '2.9.0'\n"
         # A version that lacks what the patches change.
         "from utilmeta.core.request import var; del var.RequestContextVar.getter._syncfunc"
     ) + PATCHED

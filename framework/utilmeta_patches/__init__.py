@@ -7,11 +7,13 @@ from types import ModuleType
 from typing import Any
 
 import utilmeta
+import utype
 
-from config import settings
+from config import EXIT_CODE, settings
 
 # Those with which the suite has passed with the patches and without.
 TESTED_VERSIONS = ("2.8.1",)
+TESTED_UTYPE_VERSIONS = ("0.6.8",)  # on Python 3.14
 PATCHED = settings.utilmeta_patches and utilmeta.__version__ in TESTED_VERSIONS
 MODULE, CLASS = "utilmeta.core.orm.databases.encode", "EncodeDatabasesAsyncAdaptor"
 
@@ -28,6 +30,25 @@ def patch() -> None:
         logger.warning("utilmeta_unpatched", extra={"fields": {"version": utilmeta.__version__}})
 
 
+def find_annotations() -> None:  # pragma: no cover  (of Python 3.14)
+    """Make UtilMeta and utype find the annotations of classes on Python 3.14.
+
+    Exits with one line where other versions than those tested do not find them by themselves.
+    """
+    from . import python_314  # which no other Python can import
+
+    if utilmeta.__version__ in TESTED_VERSIONS and utype.__version__ in TESTED_UTYPE_VERSIONS:
+        python_314.apply()
+    elif not python_314.annotations_are_found():
+        installed = f"UtilMeta {utilmeta.__version__} with utype {utype.__version__}"
+        tested = f"{TESTED_VERSIONS[-1]} with {TESTED_UTYPE_VERSIONS[-1]}"
+        print(
+            f"demo-user cannot start: {installed} does not work on Python 3.14; {tested} does.",
+            file=sys.stderr,
+        )
+        sys.exit(EXIT_CODE)
+
+
 class Later:
     """The adaptor of asynchronous databases, imported when one is made.
 
@@ -41,6 +62,9 @@ class Later:
             del sys.modules[MODULE]
         return getattr(import_module(MODULE), CLASS)(*args, **kwargs)
 
+
+if sys.version_info >= (3, 14):  # pragma: no cover
+    find_annotations()
 
 if PATCHED and MODULE not in sys.modules:
     sys.modules[MODULE] = ModuleType(MODULE)

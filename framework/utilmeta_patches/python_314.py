@@ -1,0 +1,116 @@
+"""What UtilMeta 2.8.1 and utype 0.6.8 lack on Python 3.14, without which neither works there.
+
+Python 3.14 evaluates the annotations of a class when somebody asks for them, and keeps them out of its
+`__dict__` (PEP 649, PEP 749), where both packages look: a schema loses its fields without a default, and an
+API the APIs under it. Its `ForwardRef` has no attribute for what it was evaluated to, which utype reads.
+"""
+
+import inspect
+import textwrap
+import weakref
+from typing import Any, ForwardRef
+
+import annotationlib
+import utype
+from utilmeta.core.api import API
+from utype.parser import base, rule
+from utype.parser.cls import ClassParser
+
+
+def annotations_are_found() -> bool:
+    """Tell whether a schema has its fields, and an API the APIs under it."""
+
+    class ProbeSchema(utype.Schema):
+        field: int
+
+    class ProbeAPI(API):
+        field: int
+
+    return "field" in ProbeSchema.__parser__.fields and "field" in ProbeAPI.__annotations__
+
+
+def apply() -> None:
+    """Change both packages, and parse those classes again that have lost fields already."""
+    forward_ref: Any = ForwardRef
+    forward_ref.__forward_evaluated__ = OutsideAttribute(default=False)
+    forward_ref.__forward_value__ = OutsideAttribute(default=None)
+    base.evaluate_forward_ref = rule.evaluate_forward_ref = evaluate
+    replace(
+        ClassParser,
+        "generate_fields",
+        'self.obj.__dict__.get("__annotations__", {})',
+        "own_annotations(self.obj)",
+    )
+    replace(API, "__init_subclass__", 'cls.__dict__.get("__annotations__", {})', "own_annotations(cls)")
+    for parser in list(base.__parsers__.values()):
+        if isinstance(parser, ClassParser) and has_lost_fields(parser):
+            parse_again(parser)
+
+
+class OutsideAttribute:
+    """An attribute for objects that have no room for another one."""
+
+    def __init__(self, default: Any) -> None:
+        self.default = default
+        self.values: dict[int, Any] = {}
+
+    def __get__(self, instance: Any, owner: type) -> Any:
+        """Return the value that an object has."""
+        return self.values.get(id(instance), self.default)
+
+    def __set__(self, instance: Any, value: Any) -> None:
+        """Give an object a value, which is dropped with the object."""
+        if id(instance) not in self.values:
+            weakref.finalize(instance, self.values.pop, id(instance))
+        self.values[id(instance)] = value
+
+
+def evaluate(reference: Any, global_names: dict[str, Any], local_names: dict[str, Any] | None) -> Any:
+    """Return what a ForwardRef stands for, and keep it there; raises NameError while it is not defined."""
+    value = reference.evaluate(globals=global_names, locals=local_names)
+    reference.__forward_evaluated__ = True
+    reference.__forward_value__ = value
+    return value
+
+
+def own_annotations(cls: type) -> dict[str, Any]:
+    """Return a class's annotations without those of its bases; what is not defined yet is a ForwardRef."""
+    return dict(annotationlib.get_annotations(cls, format=annotationlib.Format.FORWARDREF))
+
+
+def replace(owner: type, name: str, old: str, new: str) -> None:
+    """Replace an expression in the source of a method by one that may call `own_annotations`.
+
+    Raises ValueError when the source does not have the expression exactly once.
+    """
+    method = inspect.getattr_static(owner, name)
+    function: Any = getattr(method, "__func__", method)
+    lines, first = inspect.getsourcelines(function)
+    source = "".join(lines)
+    if source.count(old) != 1:
+        raise ValueError(f"{function.__qualname__} does not say {old} once")
+    # In a class, `super()` finds its `__class__` in a variable around the method; so it does here.
+    around = "def make(__class__, own_annotations):\n{}\n return {}"
+    body = textwrap.indent(textwrap.dedent(source.replace(old, new)), " ")
+    numbered = "\n" * (first - 2) + around.format(body, name)  # so that tracebacks show the right lines
+    variables: dict[str, Any] = {}
+    exec(compile(numbered, inspect.getfile(function), "exec"), function.__globals__, variables)  # noqa: S102
+    changed = variables["make"](owner, own_annotations)
+    changed.__qualname__ = function.__qualname__
+    setattr(owner, name, changed if method is function else type(method)(changed))
+
+
+def has_lost_fields(parser: ClassParser) -> bool:
+    """Tell whether a class has annotations that should have made fields, and have not."""
+    names = filter(parser.validate_field_name, own_annotations(parser.obj))
+    return not parser.fields.keys() >= set(names)
+
+
+def parse_again(parser: ClassParser) -> None:
+    """Parse a class as if for the first time, and give it the properties of all its fields."""
+    cls = parser.obj
+    for field in parser.fields.values():
+        if isinstance(vars(cls).get(field.attname), property):
+            setattr(cls, field.attname, field.default)  # which parsing had replaced
+    parser.setup()
+    cls.__init_subclass__()
