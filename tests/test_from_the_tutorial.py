@@ -245,6 +245,7 @@ def ask(folder: Path, path: str, bodies: list[dict[str, str]]) -> list[dict[str,
     return [json.loads(line) for line in said.splitlines()]
 
 
+@pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
 def test_page_brings_everybody_here_with_the_password_they_had(tmp_path, tutorial, service, shell, urls):
     people = [*USERS, ("mallory", FORGED, "mallory")]
     accounts = ask(tutorial, "user/signup", [credentials(name, password) for name, password, _ in people])
