@@ -8,6 +8,7 @@ from django.db import IntegrityError
 from django.utils import timezone
 
 from config import settings
+from passkey.management.commands import deletepasskeys
 from passkey.models import Passkey, UsedChallenge, UserHandle
 from passkey.passkeys import MAX_PASSKEYS
 from user.models import Session, User
@@ -29,7 +30,7 @@ from .authenticator import (
     register,
     send_new,
 )
-from .support import OTHER_PASSWORD, PASSWORD, assert_problem, login, session_key
+from .support import OTHER_PASSWORD, PASSWORD, assert_problem, call, login, refusal, session_key
 from .test_reauthentication import age_login
 
 FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
@@ -411,6 +412,28 @@ def test_recovery_leaves_passkeys_and_its_record_says_how_many(bob, client, make
     assert log_in(make_client(), phone).status_code == 200
     [record] = [each for each in records if each["event"] == "recovery"]
     assert record["kept"] == {"passkeys": 2}
+
+
+def test_operator_deletes_the_passkeys_of_a_user(bob, make_user, client):
+    phone, key, of_eve = register(bob), register(bob), register(make_user("eve"))
+
+    assert call("deletepasskeys", "Bob") == "Passkeys deleted: 2. Sessions ended: 1.\n"
+
+    assert_problem(bob.get("/api/user"), 401, "not_logged_in")
+    for each in (phone, key):
+        assert_problem(log_in(client, each), 403, "invalid_credentials")
+    assert log_in(client, of_eve).status_code == 200
+    assert login(bob).status_code == 200
+    assert ids(bob) == []
+    assert call("deletepasskeys", "bob") == "Passkeys deleted: 0. Sessions ended: 1.\n"
+
+
+@pytest.mark.usefixtures("bob")
+def test_operator_is_told_when_there_is_no_user(monkeypatch):
+    assert refusal("deletepasskeys", "eve") == "There is no user eve."
+
+    monkeypatch.setattr(deletepasskeys, "find_user", lambda name: User(pk=0, username=name))
+    assert refusal("deletepasskeys", "bob") == "The account bob was deleted meanwhile."
 
 
 def test_login_with_a_password_goes_on_working(bob, client):

@@ -1,0 +1,1 @@
+"""What is done to passkeys from the command line."""
