@@ -1,6 +1,6 @@
 """The service: declared, configured and mounted. `meta run` or `python server.py` serves it here."""
 
-import framework.utilmeta_patches  # before UtilMeta's own imports, one of which it puts off
+import framework.utilmeta_patches  # before UtilMeta's own imports, one of which it defers
 
 # isort: split
 import logging.config
@@ -23,7 +23,7 @@ from web import endpoint, logs
 # `python server.py` runs this file as __main__, and Django imports it as `server`: let that be the same.
 sys.modules.setdefault("server", sys.modules[__name__])
 logging.config.dictConfig(logs.CONFIG)
-framework.utilmeta_patches.patch()
+framework.utilmeta_patches.patch_slow_paths()
 
 service = UtilMeta(
     __name__,

@@ -219,7 +219,7 @@ class Process:
             self.process.wait(60)
 
 
-# Code that makes UtilMeta find annotations, as versions of it will that are written for Python 3.14.
+# Makes UtilMeta find annotations, as future versions that support Python 3.14 will.
 FIND_ANNOTATIONS = ""
 if sys.version_info >= (3, 14):
     PATCH = BASE_DIR / "framework/utilmeta_patches/python_314.py"

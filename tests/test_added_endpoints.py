@@ -21,7 +21,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from utilmeta.core import api, orm, request
 from utilmeta.utils import exceptions
 
-from framework.integrity import taken_columns
+from framework.integrity_errors import taken_columns
 from server import RootAPI
 from user.accounts import unique_username
 from user.auth import SessionSchema, session_config, user_config

@@ -10,7 +10,7 @@ from django.utils import timezone
 from framework.compiled_query import CompiledQuery, report_untested_version
 from user.models import Session, User
 from user.passwords import EncodedPassword
-from user.queries import live_session, live_sessions, user_by_name
+from user.queries import live_sessions, session_by_key, user_by_name
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def untested_version(monkeypatch):
 
 def forget_what_was_compiled() -> None:
     """Have the next run of each query compile it, if the version is one to do so with."""
-    for query in (live_session, user_by_name):
+    for query in (session_by_key, user_by_name):
         vars(query).pop("_compiled", None)
     report_untested_version.cache_clear()
 
@@ -46,7 +46,7 @@ def test_session_and_its_user_are_those_that_django_finds():
     expected = live_sessions().select_related("user").get()
 
     with CaptureQueriesContext(connection) as queries:
-        found = live_session.first(expected.session_key, timezone.now())
+        found = session_by_key.first(expected.session_key, timezone.now())
         assert columns(found) == columns(expected)
         assert columns(found.user) == columns(expected.user)
 
@@ -79,7 +79,7 @@ def test_session_without_a_user_has_none():
     Session.objects.update(user=None)
 
     with CaptureQueriesContext(connection) as queries:
-        found = live_session.first(Session.objects.get().session_key, timezone.now())
+        found = session_by_key.first(Session.objects.get().session_key, timezone.now())
         assert found.user is None
 
     assert len(queries) == 2
@@ -89,9 +89,9 @@ def test_session_without_a_user_has_none():
 def test_parameters_are_compared_with_their_own_columns():
     key = Session.objects.get().session_key
 
-    assert live_session.first(key, timezone.now() + timedelta(days=6))
-    assert not live_session.first(key, timezone.now() + timedelta(days=8))
-    assert not live_session.first(key[::-1], timezone.now())
+    assert session_by_key.first(key, timezone.now() + timedelta(days=6))
+    assert not session_by_key.first(key, timezone.now() + timedelta(days=8))
+    assert not session_by_key.first(key[::-1], timezone.now())
 
 
 @pytest.mark.usefixtures("_both_ways", "bob")
@@ -131,7 +131,7 @@ def test_logout_on_an_untested_version_is_one_statement(bob):
 @pytest.mark.usefixtures("untested_version")
 def test_untested_version_of_django_is_logged_once(records):
     user_by_name.first("bob")
-    live_session.first("A" * 43, timezone.now())
+    session_by_key.first("A" * 43, timezone.now())
 
     (record,) = (each for each in records if each["event"] == "queries_not_compiled")
     assert record["version"] == "9.0"

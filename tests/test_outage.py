@@ -36,7 +36,7 @@ def test_defect_keeps_its_trace(bob, records, monkeypatch):
     def fail(*_):
         raise RuntimeError("a defect")
 
-    monkeypatch.setattr("user.queries.live_session._fetch", fail)
+    monkeypatch.setattr("user.queries.session_by_key._fetch", fail)
 
     assert_problem(bob.get("/api/user"), 500, "internal_error")
 
@@ -49,7 +49,7 @@ def test_cause_is_the_first_line_of_what_the_database_said(bob, records, monkeyp
     def fail(*_):
         raise OperationalError("it broke\nDETAIL: a value of somebody")
 
-    monkeypatch.setattr("user.queries.live_session._fetch", fail)
+    monkeypatch.setattr("user.queries.session_by_key._fetch", fail)
 
     assert_problem(bob.get("/api/user"), 503, "service_unavailable")
 

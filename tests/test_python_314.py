@@ -120,7 +120,7 @@ def test_method_that_says_something_else_is_not_replaced():
     before = vars(api.API)["__init_subclass__"]
 
     with pytest.raises(ValueError, match="no such expression"):
-        python_314.replace(api.API, "__init_subclass__", "no such expression", "None")
+        python_314.replace_in_source(api.API, "__init_subclass__", "no such expression", "None")
 
     assert vars(api.API)["__init_subclass__"] is before
 

@@ -11,7 +11,7 @@ from utilmeta.core.request import Request
 from utype.parser.field import ParserField
 
 from config import settings
-from framework.integrity import taken_columns
+from framework.integrity_errors import taken_columns
 from web.client_address import client_network
 from web.logs import log_event
 from web.problems import Problem
@@ -50,7 +50,7 @@ class UserAuthentication(auth.User):
 
     def getter(self, request: Request, field: ParserField | None = None) -> User:
         """Return the user whose session a request carries; raise Problem `not_logged_in` without one."""
-        user: User = self.session_of(request).get_row().user  # type: ignore[assignment]
+        user: User = self.session_of(request).require_row().user  # type: ignore[assignment]
         log_event(request, user_id=user.pk)
         return user
 
@@ -157,7 +157,7 @@ class UserAuthentication(auth.User):
                 setattr(user, name, value)
             if "password" in data:
                 self.session_of(request).cycle_key()
-                others = sessions_so_far(user).exclude(pk=self.session_of(request).get_row().pk)
+                others = sessions_so_far(user).exclude(pk=self.session_of(request).require_row().pk)
                 log_event(request, "password_change", user.pk)
         if "password" in data:
             self.end_revoked_sessions(others)

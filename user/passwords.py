@@ -14,7 +14,7 @@ from typing import Any
 from django.contrib.auth import hashers
 from django.db.models.signals import pre_save
 from django.utils.encoding import force_bytes
-from utilmeta.core.orm.backends.django import models as framework
+from utilmeta.core.orm.backends.django import models as utilmeta_models
 
 from config import BASE_DIR, settings
 from framework.connections import give_connection_back
@@ -105,7 +105,7 @@ class EncodedPassword(str):
     """A hash that this service made itself: the only kind that is stored unchanged."""
 
 
-class PasswordField(framework.PasswordField):
+class PasswordField(utilmeta_models.PasswordField):
     """UtilMeta's field, which here hashes everything that is not an EncodedPassword.
 
     UtilMeta stores text that looks like a hash unchanged, which lets a client choose the hash of its account.

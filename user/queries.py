@@ -37,7 +37,7 @@ def live_sessions_of(user: User) -> "QuerySet[Session]":
 
 
 # The row of a session by the hash of its key and the time, together with its user.
-live_session = CompiledQuery(
+session_by_key = CompiledQuery(
     lambda hashed_key, now: live_sessions(now).filter(session_key=hashed_key).select_related("user"),
     Session.session_key,
     Session.expiry_time,

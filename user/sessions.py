@@ -15,7 +15,7 @@ from typing import Any
 from django.core import signing
 from django.db import Error
 from django.utils import timezone
-from utilmeta.core.auth.session import db as framework
+from utilmeta.core.auth.session import db as utilmeta_session
 from utilmeta.core.request import Request, var
 from utilmeta.core.response import Response
 from utype.parser.field import ParserField
@@ -28,7 +28,7 @@ from web.problems import Problem
 
 from . import browsers, passwords
 from .models import Session, User
-from .queries import end_session, live_session, live_sessions
+from .queries import end_session, live_sessions, session_by_key
 
 SESSION_AGE = timedelta(days=7)
 ACTIVITY_INTERVAL = timedelta(minutes=10)
@@ -74,7 +74,7 @@ def warn_of_insecure_request() -> None:
     logger.warning("secure_cookie_over_http", extra={"fields": {"reason": INSECURE_REQUEST}})
 
 
-class DBSessionSchema(framework.DBSessionSchema):
+class DBSessionSchema(utilmeta_session.DBSessionSchema):
     """The session of one request; an anonymous session has neither key nor row."""
 
     _session_key: Any = None
@@ -85,7 +85,7 @@ class DBSessionSchema(framework.DBSessionSchema):
         """Return the row of the session, with its user, or None for an anonymous session."""
         return self._row
 
-    def get_row(self) -> Session:
+    def require_row(self) -> Session:
         """Return the row of the session, with its user; raise Problem `not_logged_in` without one."""
         if not self._row:
             raise Problem("not_logged_in")
@@ -110,7 +110,7 @@ class DBSessionSchema(framework.DBSessionSchema):
         Data signed for another row, user or password are rejected.
         """
         key, self._session_key = self._session_key or "", None
-        row = live_session.first(hash_key(key), timezone.now())
+        row = session_by_key.first(hash_key(key), timezone.now())
         if not row or not row.user:
             return None
         data = data_of(row)
@@ -132,7 +132,7 @@ class DBSessionSchema(framework.DBSessionSchema):
     def is_fresh(self) -> bool:
         """Return whether the last login or reauthentication was at most REAUTHENTICATION_MINUTES ago."""
         now, age = timezone.now(), settings.reauthentication_age
-        if now - self.get_row().created_time < age:
+        if now - self.require_row().created_time < age:
             return True
         reauthentication = self.get(REAUTHENTICATION)
         if reauthentication is None:
@@ -160,14 +160,14 @@ class DBSessionSchema(framework.DBSessionSchema):
 
     def encode(self, session_dict: dict[str, Any]) -> str:
         """Return signed data, valid only for this row, its user and the user's current password."""
-        return signing.dumps(session_dict, salt=salt_of(self.get_row()))
+        return signing.dumps(session_dict, salt=salt_of(self.require_row()))
 
     def save(self, must_create: bool = False) -> bool:
         """Update the row if the session is live, and return whether it is.
 
         A session that was revoked meanwhile stays revoked.
         """
-        row = self.get_row()
+        row = self.require_row()
         live = live_sessions().filter(pk=row.pk, session_key=row.session_key)
         return bool(live.update(encoded_data=self.encode(dict(self))))
 
@@ -177,7 +177,7 @@ class DBSessionSchema(framework.DBSessionSchema):
         The response neither waits for it nor depends on it: where a copying tool holds SQLite's lock, or the
         database takes no writes, a later request writes it.
         """
-        row, now = self.get_row(), timezone.now()
+        row, now = self.require_row(), timezone.now()
         if not row.last_activity or now - row.last_activity >= ACTIVITY_INTERVAL:
             row.last_activity = now
             with suppress(Error), impatient():
@@ -188,7 +188,7 @@ class DBSessionSchema(framework.DBSessionSchema):
 
         Raises Problem `not_logged_in` if the session was revoked or has expired meanwhile.
         """
-        row = self.get_row()
+        row = self.require_row()
         self._session_key = new_token()
         row.session_key = hash_key(self._session_key)
         columns = {"session_key": row.session_key, "encoded_data": self.encode(dict(self))}
@@ -218,7 +218,7 @@ class EndingSessionSchema(DBSessionSchema):
         return {}
 
 
-class DBSession(framework.DBSession):
+class DBSession(utilmeta_session.DBSession):
     """The session of a request, found by its cookie."""
 
     @cached_property

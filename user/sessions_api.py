@@ -33,7 +33,7 @@ class SessionsAPI(api.API):
         Revokes every session but the one of this request. It needs a recent login or reauthentication.
         """
         auth.user_config.require_fresh_login(self.request)
-        others = live_sessions_of(user).exclude(pk=session.get_row().pk)
+        others = live_sessions_of(user).exclude(pk=session.require_row().pk)
         ended = sum(end_sessions(batch) for batch in in_batches(others, "pk"))
         log_event(self.request, "sessions_revoked")
         return EndedSchema(ended=ended)
@@ -49,7 +49,7 @@ class SessionsAPI(api.API):
 
         The session of this request is logged out. Another one needs a recent login or reauthentication.
         """
-        if id == session.get_row().pk:
+        if id == session.require_row().pk:
             session.flush()
             return NoContent()
         found = live_sessions_of(user).filter(pk=id)
@@ -77,7 +77,7 @@ def describe_sessions(user: User, current: DBSessionSchema) -> list[SessionInfoS
                     created_time=row.created_time,
                     last_activity=row.last_activity or row.created_time,
                     expiry_time=row.expiry_time,
-                    current=row.pk == current.get_row().pk,
+                    current=row.pk == current.require_row().pk,
                 )
             )
     return sorted(found, key=lambda each: each.last_activity, reverse=True)

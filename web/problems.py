@@ -18,7 +18,7 @@ from utilmeta.core.response import Response
 from utilmeta.utils import Error, exceptions
 from utype.utils.exceptions import ParseError
 
-from framework.integrity import taken_columns
+from framework.integrity_errors import taken_columns
 
 from .faults import faults_of
 from .logs import Record
@@ -50,7 +50,7 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "internal_error": (500, "Something went wrong here. Quote the request_id when you report it."),
     "service_unavailable": (503, "The service is not available now. Try again soon."),
 }
-# Not for our own endpoints, but for those that are added.
+# Not for the endpoints under /api/user: for passkeys, and for endpoints that are added.
 MORE_PROBLEMS: dict[str, tuple[int, str]] = {
     "forbidden": (403, "This is not allowed."),
     "conflict": (409, "This does not fit what there is: a value is taken, or something depends on it."),

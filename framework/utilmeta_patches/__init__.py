@@ -1,4 +1,4 @@
-"""Patches of UtilMeta, and an import that is put off; server.py imports this before UtilMeta itself."""
+"""Patches of UtilMeta, and a deferred import; server.py imports this before any other part of UtilMeta."""
 
 import logging
 import sys
@@ -11,18 +11,18 @@ import utype
 
 from config import EXIT_CODE, settings
 
-# Those with which the suite has passed with the patches and without.
+# The versions of UtilMeta with which the suite has passed with the patches and without.
 TESTED_VERSIONS = ("2.8.1",)
 TESTED_UTYPE_VERSIONS = ("0.6.8",)  # on Python 3.14
-PATCHED = settings.utilmeta_patches and utilmeta.__version__ in TESTED_VERSIONS
-MODULE, CLASS = "utilmeta.core.orm.databases.encode", "EncodeDatabasesAsyncAdaptor"
+SLOW_PATHS_PATCHED = settings.utilmeta_patches and utilmeta.__version__ in TESTED_VERSIONS
+DEFERRED_MODULE, DEFERRED_CLASS = "utilmeta.core.orm.databases.encode", "EncodeDatabasesAsyncAdaptor"
 
 logger = logging.getLogger("demo-user")
 
 
-def patch() -> None:
+def patch_slow_paths() -> None:
     """Apply the patches, or warn that they were not tested with this version of UtilMeta."""
-    if PATCHED:
+    if SLOW_PATHS_PATCHED:
         from . import slow_paths  # not before: another version may lack what they change
 
         slow_paths.apply()
@@ -30,7 +30,7 @@ def patch() -> None:
         logger.warning("utilmeta_unpatched", extra={"fields": {"version": utilmeta.__version__}})
 
 
-def find_annotations() -> None:  # pragma: no cover  (of Python 3.14)
+def patch_for_python_314() -> None:  # pragma: no cover  (of Python 3.14)
     """Make UtilMeta and utype find the annotations of classes on Python 3.14.
 
     Exits with one line where other versions than those tested do not find them by themselves.
@@ -49,23 +49,23 @@ def find_annotations() -> None:  # pragma: no cover  (of Python 3.14)
         sys.exit(EXIT_CODE)
 
 
-class Later:
+class DeferredAdaptor:
     """The adaptor of asynchronous databases, imported when one is made.
 
     `utilmeta.core.orm.databases.config` imports it with all of SQLAlchemy, a fifth of a worker's memory, also
-    for a service that is not asynchronous. It imports the synchronous adaptor just so, when one is made.
+    for a service that is not asynchronous. It imports the synchronous adaptor when one is made, in this way.
     """
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Return an adaptor."""
-        if isinstance(getattr(sys.modules[MODULE], CLASS), Later):
-            del sys.modules[MODULE]
-        return getattr(import_module(MODULE), CLASS)(*args, **kwargs)
+        if isinstance(getattr(sys.modules[DEFERRED_MODULE], DEFERRED_CLASS), DeferredAdaptor):
+            del sys.modules[DEFERRED_MODULE]
+        return getattr(import_module(DEFERRED_MODULE), DEFERRED_CLASS)(*args, **kwargs)
 
 
 if sys.version_info >= (3, 14):  # pragma: no cover
-    find_annotations()
+    patch_for_python_314()
 
-if PATCHED and MODULE not in sys.modules:
-    sys.modules[MODULE] = ModuleType(MODULE)
-    setattr(sys.modules[MODULE], CLASS, Later())
+if SLOW_PATHS_PATCHED and DEFERRED_MODULE not in sys.modules:
+    sys.modules[DEFERRED_MODULE] = ModuleType(DEFERRED_MODULE)
+    setattr(sys.modules[DEFERRED_MODULE], DEFERRED_CLASS, DeferredAdaptor())

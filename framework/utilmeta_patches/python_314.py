@@ -32,23 +32,25 @@ def annotations_are_found() -> bool:
 def apply() -> None:
     """Change both packages, and parse those classes again that have lost fields already."""
     forward_ref: Any = ForwardRef
-    forward_ref.__forward_evaluated__ = OutsideAttribute(default=False)
-    forward_ref.__forward_value__ = OutsideAttribute(default=None)
+    forward_ref.__forward_evaluated__ = ExternalAttribute(default=False)
+    forward_ref.__forward_value__ = ExternalAttribute(default=None)
     base.evaluate_forward_ref = rule.evaluate_forward_ref = evaluate
-    replace(
+    replace_in_source(
         ClassParser,
         "generate_fields",
         'self.obj.__dict__.get("__annotations__", {})',
         "own_annotations(self.obj)",
     )
-    replace(API, "__init_subclass__", 'cls.__dict__.get("__annotations__", {})', "own_annotations(cls)")
+    replace_in_source(
+        API, "__init_subclass__", 'cls.__dict__.get("__annotations__", {})', "own_annotations(cls)"
+    )
     for parser in list(base.__parsers__.values()):
         if isinstance(parser, ClassParser) and has_lost_fields(parser):
             parse_again(parser)
 
 
-class OutsideAttribute:
-    """An attribute for objects that have no room for another one."""
+class ExternalAttribute:
+    """An attribute whose values are kept outside of the instances, since `ForwardRef` has `__slots__`."""
 
     def __init__(self, default: Any) -> None:
         self.default = default
@@ -78,8 +80,10 @@ def own_annotations(cls: type) -> dict[str, Any]:
     return dict(annotationlib.get_annotations(cls, format=annotationlib.Format.FORWARDREF))
 
 
-def replace(owner: type, name: str, old: str, new: str) -> None:
+def replace_in_source(owner: type, name: str, old: str, new: str) -> None:
     """Replace an expression in the source of a method by one that may call `own_annotations`.
+
+    The methods are long, and all the rest of them stays as it is.
 
     Raises ValueError when the source does not have the expression exactly once.
     """
@@ -89,10 +93,11 @@ def replace(owner: type, name: str, old: str, new: str) -> None:
     source = "".join(lines)
     if source.count(old) != 1:
         raise ValueError(f"{function.__qualname__} does not say {old} once")
-    # In a class, `super()` finds its `__class__` in a variable around the method; so it does here.
+    # `super()` without arguments reads a variable `__class__` around the method, which a class body provides.
     around = "def make(__class__, own_annotations):\n{}\n return {}"
     body = textwrap.indent(textwrap.dedent(source.replace(old, new)), " ")
-    numbered = "\n" * (first - 2) + around.format(body, name)  # so that tracebacks show the right lines
+    # So that tracebacks show the right lines: they are counted from 1, and `make` adds one.
+    numbered = "\n" * (first - 2) + around.format(body, name)
     variables: dict[str, Any] = {}
     exec(compile(numbered, inspect.getfile(function), "exec"), function.__globals__, variables)  # noqa: S102
     changed = variables["make"](owner, own_annotations)
@@ -109,8 +114,9 @@ def has_lost_fields(parser: ClassParser) -> bool:
 def parse_again(parser: ClassParser) -> None:
     """Parse a class as if for the first time, and give it the properties of all its fields."""
     cls = parser.obj
+    # Parsing replaced each default by a property: put it back first.
     for field in parser.fields.values():
         if isinstance(vars(cls).get(field.attname), property):
-            setattr(cls, field.attname, field.default)  # which parsing had replaced
+            setattr(cls, field.attname, field.default)
     parser.setup()
-    cls.__init_subclass__()
+    cls.__init_subclass__()  # makes the properties of the fields

@@ -26,7 +26,7 @@ def apply() -> None:
         patch()
 
 
-def bind_variables_once() -> None:
+def bind_variables_with_instances() -> None:
     """Bind a context variable to a request with an instance, not with a class.
 
     `RequestContextVar.setup` declares a class with five functions for each of some 20 uses a request, and
@@ -59,13 +59,13 @@ def bind_variables_once() -> None:
     setup = var.RequestContextVar.setup
 
     def bind(self: var.RequestContextVar, request: Request) -> Any:
-        # A class of its own may read in a way of its own.
+        # A subclass may override how it reads.
         return BoundVariable(self, request) if type(self) is var.RequestContextVar else setup(self, request)
 
     var.RequestContextVar.setup = bind
 
 
-def ask_the_flags_of_a_caller() -> None:
+def detect_coroutines_by_code_flags() -> None:
     """Tell whether a caller is a coroutine by the flags of its code.
 
     `from_coroutine` keeps the results in a dictionary by code object, whose hash is made of everything in
@@ -107,7 +107,7 @@ def prepare_plugins_once() -> None:
     plugin.PluginEvent.get = prepared
 
 
-def leave_variables_that_do_not_change() -> None:
+def match_routes_without_binding() -> None:
     """Match a path without binding variables, and write back only what a match changes.
 
     `APIRoute.match_route` binds two context variables to the request for each route it tries, and writes
@@ -166,7 +166,7 @@ def pass_errors_to_hooks_unparsed() -> None:
     hook.ErrorHook.parse_params = False
 
 
-def leave_addresses_until_asked() -> None:
+def compute_addresses_lazily() -> None:
     """Work out the headers, the URL and the client's address of a request when they are asked for.
 
     `DjangoRequestAdaptor` does all three at the start of a request, and most requests ask for none.
@@ -191,11 +191,11 @@ def leave_addresses_until_asked() -> None:
 
 
 PATCHES = (
-    bind_variables_once,
-    ask_the_flags_of_a_caller,
+    bind_variables_with_instances,
+    detect_coroutines_by_code_flags,
     prepare_plugins_once,
-    leave_variables_that_do_not_change,
+    match_routes_without_binding,
     try_only_routes_that_match,
     pass_errors_to_hooks_unparsed,
-    leave_addresses_until_asked,
+    compute_addresses_lazily,
 )

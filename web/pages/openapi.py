@@ -13,7 +13,7 @@ from utilmeta.core.api.specs.openapi import OpenAPI
 from utilmeta.utils import json_dumps
 
 from web.middleware import API_PREFIX
-from web.operations import Cookie, Operation
+from web.openapi_operations import Cookie, Operation
 from web.problems import ALL_PROBLEMS, CONTENT_TYPE, MORE_PROBLEMS, Problem
 
 JsonObject = dict[str, Any]
@@ -72,11 +72,11 @@ HEADERS: JsonObject = {
 
 @cache
 def operations() -> dict[str, Operation]:
-    """Return all operations by UtilMeta's name: those of the module `operations` beside each mounted API."""
+    """Return all operations by UtilMeta's name: those of `openapi_operations` beside each mounted API."""
     found: dict[str, Operation] = {}
     for package in packages_of(service.resolve()):
-        if package and find_spec(f"{package}.operations"):
-            found |= import_module(f"{package}.operations").OPERATIONS
+        if package and find_spec(f"{package}.openapi_operations"):
+            found |= import_module(f"{package}.openapi_operations").OPERATIONS
     return found
 
 

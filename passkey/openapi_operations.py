@@ -1,6 +1,6 @@
 """What the OpenAPI document says of the operations of this app, beside their docstrings."""
 
-from web.operations import NEW_SESSION, Cookie, Operation
+from web.openapi_operations import NEW_SESSION, Cookie, Operation
 
 from .challenges import cookie
 
