@@ -37,7 +37,8 @@ let known = false; // whether the API has said who is logged in
 let busy = false; // whether a form is on its way: there is never a second one
 let newCode = null; // a recovery code while it is shown, which is only once
 let renderings = 0; // how often a view was asked for: only the last one is shown
-let submitted = 0; // the last one when the form that is on its way was submitted
+let shown = 0; // the one that is shown
+let submitted = 0; // the one that was shown when the form that is on its way was submitted
 let failedOffers = 0; // how often a passkey that was offered in the login form has not logged its user in
 let usedPassword = false; // whether the user has just logged in by a password: only then are passkeys recommended
 let asking = null; // the promise of who waits for the password in the dialog
@@ -261,7 +262,7 @@ async function perform(form, data) {
   clearMessages();
   conceal(form); // a password that is shown would be kept as a text by the browser
   busy = true;
-  submitted = renderings;
+  submitted = shown;
   setBusy(form, action.busy);
   try {
     const result = await action.send(data, form);
@@ -540,6 +541,7 @@ async function render({ focus = true } = {}) {
     if (problem) known = false;
   }
   const view = viewNow();
+  shown = rendering;
   if (view !== "recovery-code") newCode = null;
   for (const section of document.querySelectorAll("[data-view]")) {
     section.hidden = section.dataset.view !== view;
