@@ -61,7 +61,16 @@ class Part(utype.Schema):
     """An object in another."""
 
     size: int
-    name: str = utype.Field(required=False)
+    name: str = utype.Field(required=False, alias_from=["_name"])
+
+
+class Branch(utype.Schema):
+    """An object that has others of its kind."""
+
+    name: str
+    main: "Branch | None" = None
+    others: list["Branch"] = utype.Field(required=False)
+    next: "Branch" = utype.Field(required=False)
 
 
 class Thing(utype.Schema):
@@ -82,6 +91,7 @@ class Thing(utype.Schema):
     part: Part = utype.Field(required=False)
     parts: list[Part] = utype.Field(required=False)
     anything: dict = utype.Field(required=False)
+    branch: Branch = utype.Field(required=False)
     made: int = utype.Field(required=False, no_input=True)
 
 
@@ -268,7 +278,7 @@ def test_number_may_be_written_in_another_way(added):
         ("words", ["a", "b", "c"], "Use at most 2 items."),
         *(("part", value, "This must be an object.") for value in (None, "a", 1)),
         *(
-            ("part", value, "No name in this object may begin with an underscore.")
+            ("part", value, "No name in this object may be _d or _obj_self, or begin with two underscores.")
             for value in ({"_d": {"size": 1}}, {"size": 1, "_obj_self": 1}, {"size": 1, "__parser__": 1})
         ),
         *(("anything", value, "This must be an object.") for value in (None, "a", [["a", 1]])),
@@ -297,6 +307,12 @@ def test_what_does_not_fit_is_named_with_what_would(added, field, value, message
 )
 def test_every_field_at_fault_is_named_also_further_inside(added, body, fields):
     assert_problem(added("POST", "", json=body), 400, "invalid_request", *fields)
+
+
+def test_other_name_of_a_field_further_inside_may_begin_with_an_underscore(added):
+    response = added("POST", "", json={"part": {"size": 1, "_name": "x"}})
+
+    assert response.json()["part"] == {"size": 1, "name": "x"}
 
 
 @pytest.mark.parametrize("depth", [10, 100, 500, 900, 5000])

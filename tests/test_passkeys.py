@@ -343,8 +343,8 @@ def test_two_windows_of_a_browser_have_challenges_open_at_once(bob, client):
 def test_members_that_are_not_known_here_are_ignored(bob, client):
     phone = Authenticator()
     credential = phone.create(options_to_create(bob))
-    credential |= {"ofLevel4": {"x": [1]}}
-    credential["response"] |= {"publicKey": "AA", "publicKeyAlgorithm": -7, "ofLevel4": 1}
+    credential |= {"ofLevel4": {"x": [1]}, "_ofSomebody": 1}
+    credential["response"] |= {"publicKey": "AA", "publicKeyAlgorithm": -7, "_ofLevel4": 1}
 
     assert send_new(bob, credential).status_code == 200
     assert log_in(client, phone).status_code == 200

@@ -30,7 +30,9 @@ LENGTH = re.compile(f"[0-9]{{1,{MAX_DIGITS}}}")
 NOT_STORABLE = re.compile("[\0\ud800-\udfff]")
 UNUSABLE_TEXT = "This has a character that cannot be stored."
 UNUSABLE_VALUE = "This cannot be stored."
-UNDERSCORE = "No name in this object may begin with an underscore."
+RESERVED = "No name in this object may be _d or _obj_self, or begin with two underscores."
+# What utype takes for its own when it makes an object of one: its parameters, and what it keeps in the class.
+UTYPES_OWN = re.compile(r"__|(_d|_obj_self)$")
 # Name and value of each parameter of a media type (RFC 9110, section 5.6.6).
 PARAMETERS = re.compile(r';([^;=]*)=?("(?:[^"\\]|\\.)*"|[^;]*)')
 # What Python knows UTF-8 by. `codecs.lookup` would remember every name that it does not find.
@@ -237,14 +239,14 @@ def input_names(schema: Any) -> frozenset[str]:
 def check_json_type(value: Any, type_: Any) -> None:
     """Raise TypeError for a value of JSON that is never written for a type.
 
-    Raises FaultError for an inner object with a name like `_d`, which utype takes for a parameter of its own.
+    Raises FaultError for an inner object with a name like `_d`, which utype takes for its own.
     """
     if isinstance(type_, type) and not may_be_written(value, type_):
         raise TypeError
     if isinstance(value, dict) and hasattr(type_, "__parser__"):
-        fields = type_.__parser__.fields
-        if any(name.startswith("_") and name not in fields for name in value):
-            raise FaultError(UNDERSCORE)
+        get_field = type_.__parser__.get_field
+        if any(UTYPES_OWN.match(name) and not get_field(name) for name in value):
+            raise FaultError(RESERVED)
 
 
 def may_be_written(value: Any, type_: type) -> bool:

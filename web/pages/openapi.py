@@ -312,19 +312,24 @@ def objects_in(schema: JsonObject, schemas: JsonObject) -> list[JsonObject]:
     return found
 
 
-def example_of(schema: JsonObject, schemas: JsonObject) -> Any:
-    """Return an example of a schema, made of those of its fields."""
+def example_of(schema: JsonObject, schemas: JsonObject, around: frozenset[str] = frozenset()) -> Any:
+    """Return an example of a schema, made of those of its fields, but for the schemas `around` it."""
     if "examples" in schema:
         return schema["examples"][0]
+    around |= {schema.get("$ref", "")} - {""}
     schema = resolved(schema, schemas)
+
+    def examples(of: list[JsonObject]) -> list[Any]:
+        return [example_of(each, schemas, around) for each in of if each.get("$ref") not in around]
+
     if "anyOf" in schema:
-        return example_of(schema["anyOf"][0], schemas)
+        return examples(schema["anyOf"])[0]
     kind = schema.get("type")
     if kind == "object":
         fields = schema.get("properties", {})
-        return {name: example_of(each, schemas) for name, each in fields.items()}
+        return {name: each for name, field in fields.items() for each in examples([field])}
     if kind == "array":
-        return [example_of(schema["items"], schemas)] if "items" in schema else []
+        return examples([schema["items"]]) if "items" in schema else []
     return example_of_value(schema)
 
 
