@@ -21,7 +21,6 @@ class Chapter(utype.Schema):
     title: str
     parts: list["Chapter"] = utype.Field(default_factory=list)
     editor: "Person | None" = None
-    writer: Person | None = None  # noqa: F821  (as Python 3.14 allows)
 
 
 class Person(utype.Schema):
@@ -44,20 +43,20 @@ def test_field_without_a_default_is_required():
 
 
 def test_schema_may_name_itself_and_one_that_follows():
-    chapter = Chapter(title="1", parts=[{"title": "1.1"}], editor={"name": "Ada"}, writer={"name": "Bob"})
+    chapter = Chapter(title="1", parts=[{"title": "1.1"}], editor={"name": "Ada"})
 
     assert type(chapter.parts[0]) is Chapter
-    assert type(chapter.editor) is type(chapter.writer) is Person
+    assert type(chapter.editor) is Person
     with pytest.raises(utype.exc.ParseError, match="name"):
         Chapter(title="1", editor={})
 
 
-def test_annotations_of_a_class_are_without_those_of_its_bases():
+def test_field_of_a_base_keeps_its_type():
     class Longer(Chapter):
-        pages: int
+        pages: int = 0
 
-    assert python_314.own_annotations(Longer) == {"pages": int}
     assert set(Longer.__parser__.fields) == {*Chapter.__parser__.fields, "pages"}
+    assert Longer(title="1", pages="2").pages == 2
 
 
 def test_api_has_the_apis_under_it():
@@ -66,23 +65,49 @@ def test_api_has_the_apis_under_it():
     assert route.handler is LeafAPI
 
 
-READ_BEFORE = """
-import utilmeta.bin.meta
-from utilmeta.conf import Preference
-print(len(Preference.__parser__.fields) < 21)
-import server
-print(server.service.get_config(Preference).dependencies_auto_install_disabled)
-print(Preference.__parser__.fields["orm_on_conflict_type"].default)
-print(Preference(max_retry_loops=3).max_retry_loops)
+# Prints what UtilMeta has parsed by the time when it is imported.
+PARSED = """
+from utype.parser import base
+for cls in sorted((each for each in base.__parsers__ if isinstance(each, type)), key=repr):
+    for name, field in base.__parsers__[cls].fields.items():
+        print(cls, name, field.type, field.field.default, field.required, type(vars(cls).get(name)))
+from utilmeta.conf import Preference, Time
+from utilmeta.core.response.sse import SSEResponse
+time = Time()
+time.use_tz = "false"
+print(time.use_tz, list(SSEResponse.__parser__.fields), Preference(max_retry_loops=3))
 Preference(orm_on_conflict_type="never")
 """
 
 
-def test_class_that_meta_has_read_before_has_its_fields():
-    done = run("python", "-c", READ_BEFORE, PYTHONPATH=".")
+def test_class_that_was_loaded_before_is_as_if_loaded_after():
+    before, after = (
+        run("python", "-c", first + PARSED, PYTHONPATH=".")
+        for first in (
+            "import utilmeta.bin.meta, framework.utilmeta_patches",
+            f"{FIND_ANNOTATIONS}import utilmeta.bin.meta",
+        )
+    )
 
-    assert done.stdout.split() == ["True", "True", "warn", "3"]
-    assert "parse item: ['orm_on_conflict_type'] failed" in done.stderr
+    assert before.stdout.splitlines() == after.stdout.splitlines()
+    assert "False ['result', 'headers'] Preference(max_retry_loops=3, " in before.stdout
+    for each in (before, after):
+        assert "parse item: ['orm_on_conflict_type'] failed" in each.stderr
+
+
+MISSPELT = """
+import server, utype
+from utilmeta.core import api
+class {}:
+    size: Siez
+"""
+
+
+@pytest.mark.parametrize("declaration", ["Note(utype.Schema)", "NoteAPI(api.API)"])
+def test_name_that_is_not_defined_is_an_error_at_once(declaration):
+    done = run("python", "-c", MISSPELT.format(declaration), PYTHONPATH=".")
+
+    assert done.stderr.splitlines()[-1] == "NameError: name 'Siez' is not defined"
 
 
 def test_commands_start_without_a_warning():

@@ -3,6 +3,9 @@
 Python 3.14 evaluates the annotations of a class when somebody asks for them, and keeps them out of its
 `__dict__` (PEP 649, PEP 749), where both packages look: a schema loses its fields without a default, and an
 API the APIs under it. Its `ForwardRef` has no attribute for what it was evaluated to, which utype reads.
+
+Here a class's annotations are evaluated when the class is parsed, as on any Python before: a name that is not
+defined yet has to be quoted, and one that never is raises NameError at import.
 """
 
 import inspect
@@ -10,15 +13,14 @@ import textwrap
 import weakref
 from typing import Any, ForwardRef
 
-import annotationlib
 import utype
-from utilmeta.core.api import API
 from utype.parser import base, rule
 from utype.parser.cls import ClassParser
 
 
 def annotations_are_found() -> bool:
     """Tell whether a schema has its fields, and an API the APIs under it."""
+    from utilmeta.core.api import API
 
     class ProbeSchema(utype.Schema):
         field: int
@@ -30,7 +32,7 @@ def annotations_are_found() -> bool:
 
 
 def apply() -> None:
-    """Change both packages, and parse those classes again that have lost fields already."""
+    """Change both packages, and parse those classes again that have been loaded before."""
     forward_ref: Any = ForwardRef
     forward_ref.__forward_evaluated__ = ExternalAttribute(default=False)
     forward_ref.__forward_value__ = ExternalAttribute(default=None)
@@ -39,14 +41,17 @@ def apply() -> None:
         ClassParser,
         "generate_fields",
         'self.obj.__dict__.get("__annotations__", {})',
-        "own_annotations(self.obj)",
+        "get_annotations(self.obj)",
     )
+    loaded = [each for each in base.__parsers__.values() if isinstance(each, ClassParser)]
+    for parser in sorted(loaded, key=lambda each: len(each.obj.__mro__)):
+        parse_again(parser)
+
+    from utilmeta.core.api import API  # not before: utype could not read what it declares
+
     replace_in_source(
-        API, "__init_subclass__", 'cls.__dict__.get("__annotations__", {})', "own_annotations(cls)"
+        API, "__init_subclass__", 'cls.__dict__.get("__annotations__", {})', "get_annotations(cls)"
     )
-    for parser in list(base.__parsers__.values()):
-        if isinstance(parser, ClassParser) and has_lost_fields(parser):
-            parse_again(parser)
 
 
 class ExternalAttribute:
@@ -63,7 +68,7 @@ class ExternalAttribute:
     def __set__(self, instance: Any, value: Any) -> None:
         """Give an object a value, which is dropped with the object."""
         if id(instance) not in self.values:
-            weakref.finalize(instance, self.values.pop, id(instance))
+            weakref.finalize(instance, self.values.pop, id(instance), None)
         self.values[id(instance)] = value
 
 
@@ -75,17 +80,11 @@ def evaluate(reference: Any, global_names: dict[str, Any], local_names: dict[str
     return value
 
 
-def own_annotations(cls: type) -> dict[str, Any]:
-    """Return a class's annotations without those of its bases; what is not defined yet is a ForwardRef."""
-    return dict(annotationlib.get_annotations(cls, format=annotationlib.Format.FORWARDREF))
-
-
 def replace_in_source(owner: type, name: str, old: str, new: str) -> None:
-    """Replace an expression in the source of a method by one that may call `own_annotations`.
+    """Replace an expression in the source of a method by one that may call `inspect.get_annotations`.
 
-    The methods are long, and all the rest of them stays as it is.
-
-    Raises ValueError when the source does not have the expression exactly once.
+    The methods are long, and all the rest of them stays as it is. Raises ValueError when the source does not
+    have the expression exactly once.
     """
     method = inspect.getattr_static(owner, name)
     function: Any = getattr(method, "__func__", method)
@@ -94,29 +93,25 @@ def replace_in_source(owner: type, name: str, old: str, new: str) -> None:
     if source.count(old) != 1:
         raise ValueError(f"{function.__qualname__} does not say {old} once")
     # `super()` without arguments reads a variable `__class__` around the method, which a class body provides.
-    around = "def make(__class__, own_annotations):\n{}\n return {}"
+    around = "def make(__class__, get_annotations):\n{}\n return {}"
     body = textwrap.indent(textwrap.dedent(source.replace(old, new)), " ")
     # So that tracebacks show the right lines: they are counted from 1, and `make` adds one.
     numbered = "\n" * (first - 2) + around.format(body, name)
     variables: dict[str, Any] = {}
     exec(compile(numbered, inspect.getfile(function), "exec"), function.__globals__, variables)  # noqa: S102
-    changed = variables["make"](owner, own_annotations)
+    changed = variables["make"](owner, inspect.get_annotations)
     changed.__qualname__ = function.__qualname__
     setattr(owner, name, changed if method is function else type(method)(changed))
 
 
-def has_lost_fields(parser: ClassParser) -> bool:
-    """Tell whether a class has annotations that should have made fields, and have not."""
-    names = filter(parser.validate_field_name, own_annotations(parser.obj))
-    return not parser.fields.keys() >= set(names)
-
-
 def parse_again(parser: ClassParser) -> None:
-    """Parse a class as if for the first time, and give it the properties of all its fields."""
+    """Parse a class as if for the first time, after its bases."""
     cls = parser.obj
-    # Parsing replaced each default by a property: put it back first.
+    # Parsing replaced each value in the class by a property: put it back first.
     for field in parser.fields.values():
-        if isinstance(vars(cls).get(field.attname), property):
-            setattr(cls, field.attname, field.default)
+        if not field.property and isinstance(vars(cls).get(field.attname), property):
+            setattr(cls, field.attname, field.field)
+    parser.fields.clear()
     parser.setup()
-    cls.__init_subclass__()  # makes the properties of the fields
+    if "__parser__" in vars(cls):
+        super(cls, cls).__init_subclass__()  # makes the properties of the fields
