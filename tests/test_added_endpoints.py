@@ -315,6 +315,16 @@ def test_other_name_of_a_field_further_inside_may_begin_with_an_underscore(added
     assert response.json()["part"] == {"size": 1, "name": "x"}
 
 
+def test_fault_far_inside_optional_objects_is_named_once(added):
+    branch = {"name": "leaf", "main": 5}
+    for _ in range(40):
+        branch = {"name": "branch", "main": branch}
+
+    response = added("POST", "", json={"branch": branch})
+
+    assert_problem(response, 400, "invalid_request", f"branch{'.main' * 41}")
+
+
 @pytest.mark.parametrize("depth", [10, 100, 500, 900, 5000])
 def test_body_of_any_depth_gets_a_response(added, depth):
     for start, end in ('{"a":', "}"), ("[", "]"):

@@ -59,6 +59,7 @@ class JsonTransformer(TypeTransformer):
 def _strict(*, addition: bool) -> utype.Options:
     return utype.Options(
         no_explicit_cast=True,
+        no_data_loss=True,  # or each Union would try its types twice, and those in it each time again
         addition=addition,
         collect_errors=True,
         transformer_cls=JsonTransformer,
