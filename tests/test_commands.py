@@ -270,7 +270,7 @@ def test_sessions_are_revoked_also_when_their_rows_cannot_be_ended(bob, client, 
     def fail(sessions):
         raise DatabaseError("the disk is full\nand more")
 
-    monkeypatch.setattr(setpassword, "end_sessions", fail)
+    monkeypatch.setattr(queries, "end_sessions", fail)
     stdin(OTHER_PASSWORD)
 
     said = io.StringIO()

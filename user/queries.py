@@ -91,6 +91,11 @@ def in_batches(
         rest = sessions.order_by(column).filter(**{f"{column}__gte": rows[-1][-1]})
 
 
+def end_in_batches(sessions: "QuerySet[Session]") -> int:
+    """End those of some sessions that are live, in batches; return how many there were."""
+    return sum(end_sessions(batch) for batch in in_batches(sessions, "pk"))
+
+
 def end_session(hashed_key: str) -> tuple[bool, int | None]:
     """End the session of a key if it is live; tell whether it was, and whose, with one statement.
 

@@ -7,7 +7,7 @@ from web.problems import NoContent, Problem
 
 from . import auth
 from .models import User
-from .queries import MAX_SESSIONS, end_sessions, in_batches, live_sessions_of
+from .queries import MAX_SESSIONS, end_in_batches, end_sessions, live_sessions_of
 from .schema import EndedSchema, SessionInfoSchema
 from .sessions import CLIENT, DBSessionSchema, data_of
 
@@ -34,7 +34,7 @@ class SessionsAPI(api.API):
         """
         auth.user_config.require_fresh_login(self.request)
         others = live_sessions_of(user).exclude(pk=session.require_row().pk)
-        ended = sum(end_sessions(batch) for batch in in_batches(others, "pk"))
+        ended = end_in_batches(others)
         log_event(self.request, "sessions_revoked")
         return EndedSchema(ended=ended)
 

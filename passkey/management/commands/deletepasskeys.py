@@ -8,7 +8,7 @@ from django.db import transaction
 from passkey.models import Passkey
 from user.management.base import UserCommand, find_user
 from user.models import User
-from user.queries import end_sessions, in_batches, sessions_so_far
+from user.queries import end_in_batches, sessions_so_far
 
 
 class Command(UserCommand):
@@ -24,5 +24,5 @@ class Command(UserCommand):
             sessions = sessions_so_far(user)
         self.stdout.write(f"Passkeys deleted: {deleted}.", ending=" ")
         self.stdout.flush()
-        ended = sum(end_sessions(batch) for batch in in_batches(sessions, "pk"))
+        ended = end_in_batches(sessions)
         self.stdout.write(f"Sessions ended: {ended}.")

@@ -5,7 +5,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from user.management.base import OneLineErrorCommand, find_user
-from user.queries import end_sessions, in_batches, live_sessions
+from user.queries import end_in_batches, live_sessions
 
 
 class Command(OneLineErrorCommand):
@@ -20,5 +20,5 @@ class Command(OneLineErrorCommand):
         sessions = live_sessions()
         if username is not None:
             sessions = sessions.filter(user=find_user(username))
-        ended = sum(end_sessions(batch) for batch in in_batches(sessions, "pk"))
+        ended = end_in_batches(sessions)
         self.stdout.write(f"Sessions ended: {ended}.")

@@ -9,7 +9,7 @@ from user.accounts import refuse_name_as_password
 from user.management.base import UserCommand, find_user, parse, read_password
 from user.models import RecoveryCode, User
 from user.passwords import hash_password
-from user.queries import end_sessions, in_batches, sessions_so_far
+from user.queries import end_in_batches, sessions_so_far
 from user.schema import UserUpdateSchema
 
 
@@ -31,7 +31,7 @@ class Command(UserCommand):
         # From here on none of them opens anything, whether or not its row can be ended.
         self.stdout.write(f"Set the password of {user.username}.", ending=" ")
         self.stdout.flush()
-        ended = sum(end_sessions(batch) for batch in in_batches(sessions, "pk"))
+        ended = end_in_batches(sessions)
         self.stdout.write(f"Sessions ended: {ended}.", ending=" " if codes else "\n")
         if codes:
             self.stdout.write("The recovery code was deleted.")
