@@ -51,16 +51,15 @@ class ConnectionPool:
     def request(self) -> Iterator[None]:
         """Lend connections to this thread until the block ends, which gives back what it holds.
 
-        A thread that has a connection of its own keeps it, unless it is broken.
+        A thread that has connections of its own keeps them, unless they are broken or too old.
         """
         self._local.serving = True
         try:
             yield
         finally:
             self._local.serving = False
-            if getattr(self._local, "borrowed", None):
-                self.give_back()
-            else:
+            self.give_back()
+            if getattr(self._local, "has_own", False):
                 close_old_connections()
 
     def create_connection(self, alias: str) -> BaseDatabaseWrapper:
@@ -69,6 +68,7 @@ class ConnectionPool:
         Raises OperationalError when all of them stay in use.
         """
         if alias != DEFAULT_DB_ALIAS or not getattr(self._local, "serving", False):
+            self._local.has_own = True
             return self._create_connection(alias)
         borrowed = self._local.borrowed = self._borrow()
         if is_cut(borrowed):

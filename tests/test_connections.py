@@ -66,6 +66,21 @@ def test_thread_that_serves_no_request_has_a_connection_of_its_own(own_pool):
     assert in_a_thread(ask) not in own_pool.connections
 
 
+def test_connection_of_a_threads_own_is_kept_by_a_request_until_it_is_too_old(own_pool):
+    def ask():
+        with ExitStack() as stack:
+            stack.callback(connection.close)
+            connection.ensure_connection()
+            opened = []
+            for close_at in (None, 0):
+                connection.close_at = close_at
+                use(own_pool)
+                opened.append(connection.connection is not None)
+            return opened
+
+    assert in_a_thread(ask) == [True, False]
+
+
 def test_request_that_finds_all_connections_in_use_is_told_so_in_bounded_time(own_pool):
     def hold_both():
         with own_pool.request():
