@@ -16,8 +16,9 @@ def expect(response: Response, status: int, username: str | None = None) -> None
     response.print()
     if response.status != status:
         sys.exit(f"Failed: expected status {status}, got {response.status}.")
-    if username and response.result["username"] != username:
-        sys.exit(f"Failed: expected the user {username}, got {response.result['username']}.")
+    user = response.result if isinstance(response.result, dict) else {}
+    if username and user.get("username") != username:
+        sys.exit(f"Failed: expected the user {username}, got {user.get('username', 'none')}.")
 
 
 def main() -> None:

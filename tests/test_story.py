@@ -1,6 +1,7 @@
 """`python test.py`: the tutorial's story, told to a running server."""
 
 import importlib.util
+import re
 import sys
 
 import pytest
@@ -55,14 +56,21 @@ def test_wrong_user_is_said_in_one_line(capsys):
         story.expect(response, 200, "bob")
 
 
-def test_failed_step_is_said_in_one_line(start, tmp_path):
+@pytest.mark.parametrize(
+    ("status", "content_type", "body", "error"),
+    [
+        ("500 Internal Server Error", "text/html", "<h1>Sorry</h1>", r"expected status 200, got 500\."),
+        ("200 OK", "text/html", "<h1>Welcome</h1>", r"expected the user user1-\w+, got none\."),
+        ("200 OK", "application/json", '["eve"]', r"expected the user user1-\w+, got none\."),
+    ],
+)
+def test_another_service_is_told_apart_in_one_line(start, tmp_path, status, content_type, body, error):
     (tmp_path / "other.py").write_text(
         "import os\n"
         "from wsgiref.simple_server import make_server\n"
         "def app(environ, start_response):\n"
-        "    status = '200 OK' if 'signup' not in environ['PATH_INFO'] else os.environ['SIGNUP']\n"
-        "    start_response(status, [('Content-Type', 'application/json')])\n"
-        '    return [b\'{"username": "somebody"}\']\n'
+        f"    start_response({status!r}, [('Content-Type', {content_type!r})])\n"
+        f"    return [{body.encode()!r}]\n"
         "make_server('127.0.0.1', int(os.environ['PORT']), app).serve_forever()\n"
     )
     server = start(sys.executable, "other.py", cwd=tmp_path).wait_until_it_serves()
@@ -70,4 +78,4 @@ def test_failed_step_is_said_in_one_line(start, tmp_path):
     told = run(sys.executable, "test.py", PORT=server.environment["PORT"])
 
     assert told.returncode == 1
-    assert told.stderr == "Failed: expected status 200, got 500.\n"
+    assert re.fullmatch(f"Failed: {error}\n", told.stderr)
