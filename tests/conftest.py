@@ -78,7 +78,7 @@ def _clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     Session.objects.all().delete()
     User.objects.all().delete()
     UsedChallenge.objects.all().delete()
-    rate_limits.limiter.local.storage.reset()
+    rate_limits.limiter.local.reset()
 
 
 @pytest.fixture

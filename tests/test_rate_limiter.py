@@ -4,9 +4,12 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
+import threading
 import time
 import uuid
 from contextlib import ExitStack, contextmanager
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -45,7 +48,76 @@ def test_without_redis_it_counts_here(key):
 
     assert [limiter.hit(LIMIT, key) for _ in range(3)] == [True, True, False]
     assert not limiter.test(LIMIT, key)
-    assert 3500 < limiter.reset_time(LIMIT, key) - time.time() <= 3600
+    assert 3500 < limiter.seconds_left(LIMIT, key) <= 3600
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """What the limiter reads the time from; `now` is in seconds."""
+    clock = SimpleNamespace(now=1000.0)
+    monkeypatch.setattr("framework.rate_limiter.time", SimpleNamespace(monotonic=lambda: clock.now))
+    return clock
+
+
+def test_each_count_expires_after_the_window(key, clock):
+    limiter = Limiter()
+    assert limiter.hit(LIMIT, key)
+    clock.now += 1800
+    assert limiter.hit(LIMIT, key)
+    assert limiter.seconds_left(LIMIT, key) == 1800
+
+    clock.now += 1799
+    assert (limiter.hit(LIMIT, key), limiter.test(LIMIT, key)) == (False, False)
+    clock.now += 1
+    assert (limiter.test(LIMIT, key), limiter.hit(LIMIT, key), limiter.hit(LIMIT, key)) == (True, True, False)
+    assert limiter.seconds_left(LIMIT, key) == 1800
+
+    clock.now += 3600
+    assert limiter.seconds_left(LIMIT, key) == 0
+
+
+def test_keys_without_a_live_count_take_no_memory(clock):
+    limiter = Limiter()
+    per_minute = parse("2/minute")
+    for number in range(100):
+        limiter.hit(LIMIT, f"old {number}")
+        limiter.hit(per_minute, f"old {number}")
+    clock.now += 3599
+    limiter.hit(LIMIT, "old 0")  # which lives on
+    for number in range(20):
+        assert limiter.test(per_minute, f"old {number}")
+        limiter.hit(per_minute, f"new {number}")
+    clock.now += 1
+    for number in range(20):
+        limiter.hit(LIMIT, f"new {number}")
+
+    assert len(limiter.local) == 41
+    assert limiter.hit(LIMIT, "old 0")
+    assert not limiter.hit(LIMIT, "old 0")
+
+
+def test_key_whose_counts_are_all_given_back_takes_no_memory(key):
+    limiter = Limiter()
+    limiter.give_back(LIMIT, key)
+    limiter.hit(LIMIT, key)
+    limiter.hit(LIMIT, key)
+
+    limiter.give_back(LIMIT, key)
+    assert len(limiter.local) == 1
+    limiter.give_back(LIMIT, key)
+    assert len(limiter.local) == 0
+
+
+def test_threads_count_together_and_start_none(in_threads):
+    limiter, threads, interval = Limiter(), threading.active_count(), sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # so that they meet within each call
+    try:
+        counted = in_threads(8, lambda _: [limiter.hit(LIMIT, f"key {number}") for number in range(2000)])
+    finally:
+        sys.setswitchinterval(interval)
+
+    assert [sum(results) for results in zip(*counted, strict=True)] == [2] * 2000
+    assert threading.active_count() == threads
 
 
 @needs_redis
@@ -56,7 +128,7 @@ def test_two_processes_count_together(key):
     assert other.hit(LIMIT, key)
     assert not one.test(LIMIT, key)
     assert not other.hit(LIMIT, key)
-    assert 3500 < other.reset_time(LIMIT, key) - time.time() <= 3600
+    assert 3500 < other.seconds_left(LIMIT, key) <= 3600
 
 
 def test_count_can_be_taken_back_here(key):

@@ -5,7 +5,6 @@ attack stays open to addresses that have not failed, so nobody can lock a user o
 counts as a failure from its start, and is given back when the password was right.
 """
 
-import time
 from typing import NoReturn
 
 from limits import RateLimitItem, parse
@@ -135,5 +134,5 @@ def count_signup(request: Request) -> None:
 def refuse(request: Request, limit: RateLimitItem, key: tuple[str, ...]) -> NoReturn:
     """Raise Problem `too_many_requests`, with the time until the oldest attempt expires."""
     log_event(request, "throttled")
-    wait = limiter.reset_time(limit, *key) - time.time()
-    raise Problem("too_many_requests", headers={"Retry-After": str(max(1, round(wait)))})
+    seconds = max(1, round(limiter.seconds_left(limit, *key)))
+    raise Problem("too_many_requests", headers={"Retry-After": str(seconds)})
