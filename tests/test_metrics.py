@@ -515,6 +515,7 @@ def names_in(query: str) -> set[str]:
 
 
 def test_page_lists_every_metric_and_every_event(client):
+    client.get("/api/user")
     samples = scrape(client.get)
 
     rows = table("docs/operations.md", "Metrics")
