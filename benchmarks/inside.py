@@ -11,6 +11,8 @@ import os
 import statistics
 import sys
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psutil
@@ -20,6 +22,21 @@ from .flow import REQUESTS, Service
 
 BATCHES = 5
 TRANSACTION_CONTROL = ("BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE")
+
+
+def in_a_thread(measure: Callable[[int], Any]) -> Callable[[int], Any]:
+    """Return a function that measures in a thread which borrows its connection, as those of a server do.
+
+    This one has the connection that looked for unapplied migrations.
+    """
+
+    def measured(number: int) -> Any:
+        import server  # noqa: F401  (here, as a server does)
+
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(measure, number).result()
+
+    return measured
 
 
 def cpu(number: int, names: tuple[str, ...] = tuple(REQUESTS)) -> dict[str, list[float]]:
@@ -97,11 +114,11 @@ def hash_seconds(number: int) -> float:
 
 
 MEASURES: dict[str, Any] = {
-    "cpu": cpu,
-    "growth": growth,
+    "cpu": in_a_thread(cpu),
+    "growth": in_a_thread(growth),
     "hash": hash_seconds,
     "statements": count,
-    "memory": memory,
+    "memory": in_a_thread(memory),
     "startup": startup,
 }
 

@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 
 from .databases import a_database, migrated
-from .flow import HOST, PASSWORD
+from .flow import HOST, PASSWORD, new_address
 from .servers import a_server
 from .tables import Table
 
@@ -32,7 +32,7 @@ class Browser:
         """Sign up, and add a passkey."""
         from cryptography.hazmat.primitives.asymmetric import ec
 
-        self._port = port
+        self._port, self._address = port, new_address()
         self._cookies: dict[str, str] = {}
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._id = secrets.token_bytes(16)
@@ -58,7 +58,7 @@ class Browser:
 
     def _ask(self, path: str, body: Any) -> tuple[HTTPResponse, bytes]:
         cookies = "; ".join(f"{name}={value}" for name, value in self._cookies.items())
-        headers = {"Content-Type": "application/json", "Cookie": cookies}
+        headers = {"Content-Type": "application/json", "Cookie": cookies, "X-Forwarded-For": self._address}
         connection = HTTPConnection(HOST, self._port, timeout=120)
         try:
             connection.request("POST", path, json.dumps(body) if body else None, headers)

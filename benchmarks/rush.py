@@ -7,13 +7,12 @@ import json
 import statistics
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection, HTTPException
 from typing import NamedTuple
 
 from .databases import a_database
-from .flow import HOST, PASSWORD
+from .flow import HOST, PASSWORD, new_address
 from .loads import sign_up
 from .processes import inside
 from .servers import a_server
@@ -22,6 +21,8 @@ from .tables import Table
 # An authenticated user asks this often meanwhile.
 READ_SECONDS = 0.02
 FLOOD_CONNECTIONS = 96
+# So many that no rate limit is reached: ten attempts with one username from one address.
+FLOOD_USERS = 16
 FLOOD_LOGINS = 6
 GIVE_UP_SECONDS = 300
 
@@ -108,18 +109,16 @@ def row(label: str, total: float, logins: list[Login], reader: Reader) -> list[s
     ]
 
 
-def crowd(
-    port: int, user: dict[str, str], label: str, clients: int, address: Callable[[int], str]
-) -> list[str | float]:
-    """Let clients log in at the same moment; return the figures."""
-    ready = threading.Barrier(clients + 1)
+def crowd(port: int, cookie: str, label: str, who: list[tuple[str, str]]) -> list[str | float]:
+    """Let users, each a name and an address, log in at the same moment; return the figures."""
+    ready = threading.Barrier(len(who) + 1)
 
-    def client(number: int) -> Login:
+    def client(name: str, address: str) -> Login:
         ready.wait()
-        return log_in(port, user["name"], address(number))
+        return log_in(port, name, address)
 
-    with ThreadPoolExecutor(clients) as pool, Reader(port, user["cookie"]) as reader:
-        logins = [pool.submit(client, number) for number in range(clients)]
+    with ThreadPoolExecutor(len(who)) as pool, Reader(port, cookie) as reader:
+        logins = [pool.submit(client, *each) for each in who]
         ready.wait()
         start = time.perf_counter()
         done = [login.result() for login in logins]
@@ -127,20 +126,20 @@ def crowd(
     return row(label, total, done, reader)
 
 
-def flood(port: int, user: dict[str, str]) -> list[str | float]:
-    """Let one network log in over many connections; return the figures of another network's logins."""
+def flood(port: int, cookie: str, name: str, names: list[str]) -> list[str | float]:
+    """Let users of one network log in over many connections; return the figures of a user elsewhere."""
     stop = threading.Event()
 
     def flooder(number: int) -> None:
         while not stop.is_set():
-            log_in(port, user["name"], f"2001:db8::{number:x}")
+            log_in(port, names[number % len(names)], f"2001:db8::{number:x}")
 
     with ThreadPoolExecutor(FLOOD_CONNECTIONS) as pool:
         flooders = [pool.submit(flooder, number) for number in range(FLOOD_CONNECTIONS)]
         time.sleep(2)
         start = time.perf_counter()
-        with Reader(port, user["cookie"]) as reader:
-            logins = [log_in(port, user["name"], "203.0.113.1") for _ in range(FLOOD_LOGINS)]
+        with Reader(port, cookie) as reader:
+            logins = [log_in(port, name, "203.0.113.1") for _ in range(FLOOD_LOGINS)]
         total = time.perf_counter() - start
         stop.set()
         for each in flooders:
@@ -152,19 +151,20 @@ def rush(options: argparse.Namespace) -> Table:
     """Return how long people wait who log in at once, and authenticated users meanwhile."""
     with a_database(options.database_url) as url:
         hash_seconds = inside("hash", 5, url)
-        with a_server(options.server, url, options.workers, iterations=0, TRUSTED_PROXIES="1") as port:
-            # The user who reads is another one: so many logins revoke the sessions before them.
-            user = sign_up(port) | {"cookie": sign_up(port)["cookie"]}
-            one = statistics.median(log_in(port, user["name"], "192.0.2.1").seconds for _ in range(5))
+        with a_server(options.server, url, options.workers, iterations=0) as port:
+            with ThreadPoolExecutor(FLOOD_USERS) as pool:
+                users = list(pool.map(sign_up, [port] * (2 + max(*options.clients, FLOOD_USERS))))
+            cookie = users.pop()["cookie"]
+            name, *names = (user["name"] for user in users)
+            one = statistics.median(log_in(port, name, "192.0.2.1").seconds for _ in range(5))
             rows: list[list[str | float]] = [["one login", one, one, 0, 0, 0, 0]]
             for clients in options.clients:
-                rows.append(
-                    crowd(port, user, f"{clients} at once, as many addresses", clients, "192.0.2.{}".format)
-                )
-                rows.append(
-                    crowd(port, user, f"{clients} at once, one address", clients, lambda _: "192.0.2.1")
-                )
-            rows.append(flood(port, user))
+                crowds = {"as many addresses": [new_address() for _ in range(clients)]}
+                crowds["one address"] = ["192.0.2.1"] * clients
+                for label, addresses in crowds.items():
+                    who = list(zip(names, addresses, strict=False))
+                    rows.append(crowd(port, cookie, f"{clients} at once, {label}", who))
+            rows.append(flood(port, cookie, name, names[:FLOOD_USERS]))
     title = f"{options.server}, {options.workers} workers; a hash takes {hash_seconds:.3f} s of a core"
     header = ["logins", "s, all in", "s, median", "refused", "GET, ms, median", "GET, ms, 95 %", "GET errors"]
     return Table(title, header, rows)

@@ -18,7 +18,7 @@ from dotenv import dotenv_values
 from config import BASE_DIR
 
 from .databases import environment
-from .flow import HOST, Request
+from .flow import HOST, Request, new_address
 
 # More than may wait to hash a password, as in deploy/granian.conf.
 THREADS = "128"
@@ -81,7 +81,8 @@ def ask(port: int, request: Request, name: str = "", cookie: str = "") -> tuple[
     """Send one request; return the status, and the session's cookie if one is set."""
     connection = HTTPConnection(HOST, port, timeout=60)
     try:
-        headers = {"Content-Type": "application/json"} | ({"Cookie": cookie} if cookie else {})
+        headers = {"Content-Type": "application/json", "X-Forwarded-For": new_address()}
+        headers |= {"Cookie": cookie} if cookie else {}
         connection.request(request.method, request.path, request.text(name, "") or None, headers)
         response = connection.getresponse()
         response.read()

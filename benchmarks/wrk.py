@@ -19,7 +19,9 @@ function init() answers = {{}} end
 function request()
   number = number + 1
   local body = string.gsub('{body}', "NEW", prefix .. string.format("%x", number))
-  return wrk.format("{method}", "{path}", {{["Content-Type"] = "application/json", {cookie}}}, body)
+  local address = string.format("10.%d.%d.%d", number / 65536, number / 256 % 256, number % 256)
+  local headers = {{["Content-Type"] = "application/json", ["X-Forwarded-For"] = address, {cookie}}}
+  return wrk.format("{method}", "{path}", headers, body)
 end
 function response(status) answers[status] = (answers[status] or 0) + 1 end
 function done(summary, latency)
