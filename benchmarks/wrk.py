@@ -60,11 +60,26 @@ class Load:
         self._file = tempfile.NamedTemporaryFile("w", suffix=".lua")  # noqa: SIM115
         self._file.write(script)
         self._file.flush()
-        self._process = subprocess.Popen(
-            ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s", "-s", self._file.name,
-             f"http://{HOST}:{port}"],
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )  # fmt: skip
+        command = [
+            "wrk",
+            "-t1",
+            f"-c{connections}",
+            f"-d{seconds}s",
+            "--timeout",
+            "30s",
+            "-s",
+            self._file.name,
+        ]
+        try:
+            self._process = subprocess.Popen(
+                [*command, f"http://{HOST}:{port}"],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+        except BaseException:  # a signal, for one, after which no block would close the file
+            self._file.close()
+            raise
 
     def __enter__(self) -> Load:
         """Return these requests."""
