@@ -19,7 +19,7 @@ function init() answers = {{}} end
 function request()
   number = number + 1
   local body = string.gsub('{body}', "NEW", prefix .. string.format("%x", number))
-  local address = string.format("10.%d.%d.%d", number / 65536, number / 256 % 256, number % 256)
+  local address = {address}
   local headers = {{["Content-Type"] = "application/json", ["X-Forwarded-For"] = address, {cookie}}}
   return wrk.format("{method}", "{path}", headers, body)
 end
@@ -36,6 +36,7 @@ function done(summary, latency)
     table.concat(counts, ", ")))
 end
 """
+NEW_ADDRESS = 'string.format("10.%d.%d.%d", number / 65536, number / 256 % 256, number % 256)'
 
 
 def need_wrk() -> None:
@@ -56,6 +57,7 @@ class Load:
             path=request.path,
             body=request.text(who["name"], "NEW"),
             cookie=cookie,
+            address=f'"{HOST}"' if request.session else NEW_ADDRESS,
         )
         self._file = tempfile.NamedTemporaryFile("w", suffix=".lua")  # noqa: SIM115
         self._file.write(script)
