@@ -12,13 +12,14 @@ from .flow import HOST, Request
 
 # Counts the responses by status, and says what wrk found as JSON, in milliseconds.
 SCRIPT = """
-local number, prefix = 0, "{prefix}"
+local number, prefix, names = 0, "{prefix}", {{{names}}}
 local threads = {{}}
 function setup(thread) table.insert(threads, thread) end
 function init() answers = {{}} end
 function request()
   number = number + 1
   local body = string.gsub('{body}', "NEW", prefix .. string.format("%x", number))
+  body = string.gsub(body, "NAME", names[number % #names + 1])
   local address = {address}
   local headers = {{["Content-Type"] = "application/json", ["X-Forwarded-For"] = address, {cookie}}}
   return wrk.format("{method}", "{path}", headers, body)
@@ -48,14 +49,17 @@ def need_wrk() -> None:
 class Load:
     """Requests that wrk sends for some seconds over kept-alive connections; it ends with its block."""
 
-    def __init__(self, port: int, request: Request, connections: int, seconds: float, **who: str) -> None:
-        """Start to send them, for a user's name, and with a cookie."""
-        cookie = f'["Cookie"] = "{who["cookie"]}"' if request.session else ""
+    def __init__(
+        self, port: int, request: Request, connections: int, seconds: float, *users: dict[str, str]
+    ) -> None:
+        """Start to send them, for one user after the other, and with the cookie of the first."""
+        cookie = f'["Cookie"] = "{users[0]["cookie"]}"' if request.session else ""
         script = SCRIPT.format(
-            prefix=who["prefix"],
+            prefix=users[0]["prefix"],
+            names=", ".join(f'"{user["name"]}"' for user in users),
             method=request.method,
             path=request.path,
-            body=request.text(who["name"], "NEW"),
+            body=request.text("NAME", "NEW"),
             cookie=cookie,
             address=f'"{HOST}"' if request.session else NEW_ADDRESS,
         )
