@@ -15,7 +15,7 @@ from limits.strategies import MovingWindowRateLimiter
 # A login waits for Redis, so the time-out is short. Its errors become StorageError.
 REDIS_OPTIONS: dict[str, Any] = {"socket_timeout": 1, "socket_connect_timeout": 1, "wrap_exceptions": True}
 RETRY_SECONDS = 10
-# How many keys that nothing is counted for any more a count removes: more than the one that it may add.
+# Each count removes at most this many expired keys: more than the one that it may add, so that they run out.
 REMOVED_AT_ONCE = 10
 
 logger = logging.getLogger("demo-user")
@@ -94,32 +94,24 @@ class LocalCounts:
             del window[name]
 
 
-class SharedCounts:
+class SharedCounts(MovingWindowRateLimiter):
     """Counts in Redis, which processes share. Each method raises StorageError while Redis is unavailable."""
 
     def __init__(self, url: str) -> None:
         """Count in the Redis server at a URL, which is not asked yet."""
-        self._storage = RedisStorage(url, **REDIS_OPTIONS)
-        self._limiter = MovingWindowRateLimiter(self._storage)
-
-    def hit(self, limit: RateLimitItem, *key: str) -> bool:
-        """Count an event unless the limit is reached; return whether it was counted."""
-        return self._limiter.hit(limit, *key)
-
-    def test(self, limit: RateLimitItem, *key: str) -> bool:
-        """Return whether the limit allows another event."""
-        return self._limiter.test(limit, *key)
+        self._redis = RedisStorage(url, **REDIS_OPTIONS)
+        super().__init__(self._redis)
 
     def give_back(self, limit: RateLimitItem, *key: str) -> None:
         """Undo the newest count, if there is one."""
         try:
-            self._storage.storage.lpop(self._storage.prefixed_key(limit.key_for(*key)))
-        except self._storage.base_exceptions as error:
+            self._redis.storage.lpop(self._redis.prefixed_key(limit.key_for(*key)))
+        except self._redis.base_exceptions as error:
             raise StorageError(error) from error
 
     def seconds_left(self, limit: RateLimitItem, *key: str) -> float:
         """Return in how many seconds the oldest count expires."""
-        return self._limiter.get_window_stats(limit, *key).reset_time - time.time()
+        return self.get_window_stats(limit, *key).reset_time - time.time()
 
 
 class Limiter:
