@@ -16,7 +16,6 @@ HOST = "127.0.0.1"
 # How often a user logs in at most, while the CPU of logins is measured.
 LOGINS_EACH = 10
 
-
 _addresses = itertools.count(1)
 
 

@@ -27,11 +27,11 @@ TRANSACTION_CONTROL = ("BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE")
 def in_a_thread(measure: Callable[[int], Any]) -> Callable[[int], Any]:
     """Return a function that measures in a thread which borrows its connection, as those of a server do.
 
-    This one has the connection that looked for unapplied migrations.
+    The main thread keeps the connection with which the service looked for unapplied migrations.
     """
 
     def measured(number: int) -> Any:
-        import server  # noqa: F401  (here, as a server does)
+        import server  # noqa: F401  (in the main thread, as a server does)
 
         with ThreadPoolExecutor(1) as pool:
             return pool.submit(measure, number).result()

@@ -21,7 +21,7 @@ from .tables import Table
 # An authenticated user asks this often meanwhile.
 READ_SECONDS = 0.02
 FLOOD_CONNECTIONS = 96
-# So many that no rate limit is reached: ten attempts with one username from one address.
+# With so many, no username is in ten attempts at once, which is the limit for one address.
 FLOOD_USERS = 16
 FLOOD_LOGINS = 6
 GIVE_UP_SECONDS = 300
@@ -152,7 +152,7 @@ def rush(options: argparse.Namespace) -> Table:
     with a_database(options.database_url) as url:
         hash_seconds = inside("hash", 5, url)
         with a_server(options.server, url, options.workers, iterations=0) as port:
-            with ThreadPoolExecutor(FLOOD_USERS) as pool:
+            with ThreadPoolExecutor() as pool:
                 users = list(pool.map(sign_up, [port] * (2 + max(*options.clients, FLOOD_USERS))))
             cookie = users.pop()["cookie"]
             name, *names = (user["name"] for user in users)

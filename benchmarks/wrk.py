@@ -66,23 +66,12 @@ class Load:
         self._file = tempfile.NamedTemporaryFile("w", suffix=".lua")  # noqa: SIM115
         self._file.write(script)
         self._file.flush()
-        command = [
-            "wrk",
-            "-t1",
-            f"-c{connections}",
-            f"-d{seconds}s",
-            "--timeout",
-            "30s",
-            "-s",
-            self._file.name,
-        ]
         try:
             self._process = subprocess.Popen(
-                [*command, f"http://{HOST}:{port}"],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-            )
+                ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s", "-s", self._file.name,
+                 f"http://{HOST}:{port}"],
+                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            )  # fmt: skip
         except BaseException:  # a signal, for one, after which no block would close the file
             self._file.close()
             raise
